@@ -1,0 +1,114 @@
+"""The judge: a small classifier of icons, trained on real icons only, apart from everything it judges.
+
+It names a picture's style (one of six) and its subject (one of some 650). Weights lie beside this
+file; `python -m tools.embedded_base.judge` makes them again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor, nn
+
+STYLES = ("noto", "twemoji", "fluent", "flat", "sticker", "ink")
+WEIGHTS = Path(__file__).with_name("classifier.safetensors")
+SIDE = 64
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around which the input passes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class IconClassifier(nn.Module):
+    """Pictures (b, 3, 64, 64) in -1..1 -> style logits (b, 6) and subject logits (b, subjects)."""
+
+    def __init__(self, subjects: int) -> None:
+        super().__init__()
+        widths = (32, 64, 128, 192)
+        self.stem = nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False)
+        self.stages = nn.ModuleList(
+            nn.Sequential(Residual(before), nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False))
+            for before, after in zip(widths, (*widths[1:], widths[-1]), strict=True)
+        )
+        self.last = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU())
+        # Style lies in edges and shading: means and deviations of every stage. Subjects lie in parts.
+        texture = 2 * (sum(widths) + widths[-1])
+        self.style = nn.Sequential(nn.LayerNorm(texture), nn.Linear(texture, len(STYLES)))
+        self.subject = nn.Linear(2 * widths[-1], subjects)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.stem(x)
+        texture = [h]
+        for stage in self.stages:
+            h = stage(h)
+            texture.append(h)
+        moments = [f(t.flatten(2).float()) for t in texture for f in (_mean, _deviation)]
+        h = self.last(h)
+        parts = torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)
+        return self.style(torch.cat(moments, 1)), self.subject(F.dropout(parts, 0.2, self.training))
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(-1)
+
+
+def _deviation(x: Tensor) -> Tensor:
+    return (x.var(-1, unbiased=False) + 1e-4).sqrt()
+
+
+def to_input(pictures: Sequence[Image.Image]) -> Tensor:
+    """PIL pictures -> (b, 3, 64, 64) in -1..1."""
+    side = (SIDE, SIDE)
+    arrays = [np.asarray(p.convert("RGB").resize(side, Image.Resampling.BOX)) for p in pictures]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of one picture: its style, and subjects from likely to unlikely."""
+
+    style: str
+    subjects: tuple[str, ...]
+
+
+class Judge:
+    """Loads the classifier and names styles and subjects."""
+
+    def __init__(self, weights: Path = WEIGHTS) -> None:
+        with safe_open(str(weights), framework="pt") as file:  # pyright: ignore[reportUnknownVariableType]
+            self.subjects: tuple[str, ...] = tuple(json.loads(file.metadata()["subjects"]))
+            state = {key: file.get_tensor(key).float() for key in file.keys()}
+        self.model = IconClassifier(len(self.subjects))
+        self.model.load_state_dict(state)
+        self.model.eval()
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[Image.Image], *, top: int = 5) -> list[Verdict]:
+        style, subject = self.model(to_input(pictures))
+        best = subject.topk(top, dim=1).indices.tolist()
+        return [
+            Verdict(STYLES[s], tuple(self.subjects[i] for i in row))
+            for s, row in zip(style.argmax(1).tolist(), best, strict=True)
+        ]

@@ -1,0 +1,64 @@
+"""An adapter as data: low-rank updates per module, and the files they live in.
+
+Importing this package, and reading what is in a file with `read_info`, does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .atomic import atomic_write
+from .families import FAMILIES, Family
+from .header import Header, TensorEntry, model_hash, read_header
+from .info import AdapterInfo, ComponentInfo, read_info
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+    from .load import AdapterWarning, LoadReport, Modules, load_adapter, load_adapter_report
+    from .lowrank import LowRank
+    from .save import save_adapter
+
+__all__ = [
+    "FAMILIES",
+    "Adapter",
+    "AdapterInfo",
+    "AdapterWarning",
+    "ComponentInfo",
+    "Family",
+    "Header",
+    "LoadReport",
+    "LowRank",
+    "Modules",
+    "TensorEntry",
+    "atomic_write",
+    "load_adapter",
+    "load_adapter_report",
+    "model_hash",
+    "read_header",
+    "read_info",
+    "save_adapter",
+]
+
+_NEEDS_TORCH = {
+    "Adapter": "adapter",
+    "AdapterWarning": "load",
+    "LoadReport": "load",
+    "LowRank": "lowrank",
+    "Modules": "load",
+    "load_adapter": "load",
+    "load_adapter_report": "load",
+    "save_adapter": "save",
+}
+
+if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them
+
+    def __getattr__(name: str) -> object:
+        if name not in _NEEDS_TORCH:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,0 +1,223 @@
+"""The header of a safetensors file, read first and believed last.
+
+A file is 8 bytes of length, a JSON header, then tensor data. Everything the header claims is checked here,
+in plain Python and without torch, before a byte of data is used; a pickle is never opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from lorastyle.errors import AdapterFileError, near_miss
+
+MAX_HEADER_BYTES = 100_000_000
+
+DTYPE_BYTES: Mapping[str, int] = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
+_AGAIN = "Download or export it again."
+_PICKLE_NAMES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl"})
+_PICKLE_ADVICE = (
+    "Pickles can run code when they are opened, so lorastyle does not open them. "
+    "Ask for a .safetensors file, or convert it in an environment that you can throw away."
+)
+_NOT_SAFETENSORS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file. Run `git lfs pull`, or download it."),
+    (b"<", f"a web page, often a log-in or error page saved under this name. {_AGAIN}"),
+    (b"PK\x03\x04", f"a zip archive, most likely a pickled checkpoint. {_PICKLE_ADVICE}"),
+    (b"\x80", f"a pickle. {_PICKLE_ADVICE}"),
+    (b"GGUF", "a GGUF model, not an adapter. Use a .safetensors adapter."),
+    (b"{", f"JSON text without the 8 bytes of length that start a safetensors file. {_AGAIN}"),
+)
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one tensor lies. `start` and `stop` are byte offsets into the data that follows the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """A checked header: every tensor lies inside the file, none overlap, and no byte is left over."""
+
+    tensors: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str]
+    data_start: int
+    file_bytes: int
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Read and check the header of the safetensors file at `path`.
+
+    Raises:
+        AdapterFileError: no such file, no permission, a pickle or another kind of file, truncated, or a
+            header that does not describe the file; the message says which, and what to do.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(64)
+            _refuse_other_files(path, start, size)
+            length = int.from_bytes(start[:8], "little")
+            if length > MAX_HEADER_BYTES:
+                raise _bad(
+                    path,
+                    f"its header claims {length:,} bytes; at most {MAX_HEADER_BYTES:,} are allowed. {_AGAIN}",
+                )
+            if 8 + length > size:
+                raise _bad(
+                    path, f"it is cut short: the header needs {8 + length:,} of {size:,} bytes. {_AGAIN}"
+                )
+            file.seek(8)
+            text = file.read(length)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    tensors, metadata = _parse(path, text)
+    _check_layout(path, tensors, size - 8 - length)
+    return Header(tensors, metadata, 8 + length, size)
+
+
+def model_hash(path: str | os.PathLike[str]) -> str:
+    """sha256 (hex) of the tensor data alone, so that editing metadata does not change it.
+
+    The rule is kohya's `sshs_model_hash`: all bytes after the header.
+    """
+    header = read_header(path)
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        file.seek(header.data_start)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _bad(path: Path, why: str) -> AdapterFileError:
+    return AdapterFileError(f"{path}: {why}")
+
+
+def _unreadable(path: Path, error: OSError) -> AdapterFileError:
+    if isinstance(error, FileNotFoundError):
+        folder = path.parent
+        others = [p.name for p in folder.glob("*.safetensors")] if folder.is_dir() else []
+        return _bad(path, f"no such file.{near_miss(path.name, others)}")
+    if path.is_dir():
+        inside = sorted(p.name for p in path.glob("*.safetensors"))
+        hint = (
+            f"Name one of the files in it: {', '.join(inside[:5])}."
+            if inside
+            else "It holds no .safetensors."
+        )
+        return _bad(path, f"this is a folder. {hint}")
+    return _bad(path, f"cannot be read ({error.strerror or error}).")
+
+
+def _refuse_other_files(path: Path, start: bytes, size: int) -> None:
+    if size == 0:
+        raise _bad(path, f"the file is empty. {_AGAIN}")
+    length = int.from_bytes(start[:8], "little")
+    if 0 < length <= MAX_HEADER_BYTES and start[8:9] == b"{":
+        return
+    if path.suffix.lower() in _PICKLE_NAMES:
+        raise _bad(path, f"this is a pickle by its name. {_PICKLE_ADVICE}")
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for signature, what in _NOT_SAFETENSORS:
+        if text.startswith(signature):
+            raise _bad(path, f"this is {what}")
+    if size < 10:
+        raise _bad(path, f"{size} bytes are too few for a safetensors file. {_AGAIN}")
+    if length > MAX_HEADER_BYTES:
+        return  # the caller names the bogus length
+    raise _bad(path, f"this is not a safetensors file (no header where one must be). {_AGAIN}")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
+
+
+def _parse(path: Path, text: bytes) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    try:
+        content = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _bad(path, f"its header is not valid JSON ({error}). {_AGAIN}") from error
+    if not isinstance(content, dict):
+        raise _bad(path, f"its header is not a JSON object. {_AGAIN}")
+    entries = cast("dict[str, object]", content)
+    raw = entries.pop("__metadata__", {})
+    if not isinstance(raw, dict):
+        raise _bad(path, f"__metadata__ in its header is not an object. {_AGAIN}")
+    metadata: dict[str, str] = {}
+    for key, value in cast("dict[str, object]", raw).items():
+        if not isinstance(value, str):
+            raise _bad(
+                path, f"the metadata value of {key!r} is {value!r}; safetensors allows text only. {_AGAIN}"
+            )
+        metadata[key] = value
+    return {name: _entry(path, name, value) for name, value in entries.items()}, metadata
+
+
+def _entry(path: Path, name: str, value: object) -> TensorEntry:
+    if not name.isprintable():  # names end up in messages, and a terminal obeys control characters
+        raise _bad(path, f"a tensor is called {name!r}, which is no name. {_AGAIN}")
+    if not isinstance(value, dict):
+        raise _bad(path, f"tensor {name!r} has no description in the header. {_AGAIN}")
+    fields = cast("dict[str, object]", value)
+    dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        raise _bad(path, f"tensor {name!r} has the type {dtype!r}; known are {', '.join(DTYPE_BYTES)}.")
+    sizes, ends = _counts(shape), _counts(offsets)
+    if sizes is None or ends is None or len(ends) != 2:
+        raise _bad(path, f"tensor {name!r} has shape {shape!r} at {offsets!r}, which cannot be. {_AGAIN}")
+    entry = TensorEntry(dtype, sizes, *ends)
+    needed, given = entry.size * DTYPE_BYTES[dtype], entry.stop - entry.start
+    if needed != given:
+        what = f"tensor {name!r}, {dtype} of shape {list(sizes)}"
+        raise _bad(path, f"{what}, needs {needed:,} bytes but is given {given:,}. {_AGAIN}")
+    return entry
+
+
+def _counts(value: object) -> tuple[int, ...] | None:
+    if not isinstance(value, list):
+        return None
+    items = cast("list[object]", value)
+    counts = tuple(item for item in items if type(item) is int and item >= 0)
+    return counts if len(counts) == len(items) else None
+
+
+def _check_layout(path: Path, tensors: Mapping[str, TensorEntry], data_bytes: int) -> None:
+    reached = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start != reached:
+            what = "overlaps another" if entry.start < reached else "leaves a gap before it"
+            raise _bad(path, f"tensor {name!r} at {entry.start:,}-{entry.stop:,} {what}. {_AGAIN}")
+        reached = entry.stop
+    if reached > data_bytes:
+        raise _bad(
+            path, f"it is cut short: {data_bytes:,} of {reached:,} bytes of tensors are there. {_AGAIN}"
+        )
+    if reached < data_bytes:
+        raise _bad(path, f"{data_bytes - reached:,} bytes follow the last tensor, which cannot be. {_AGAIN}")

@@ -1,0 +1,249 @@
+"""What is in an adapter file, told from its header alone: at once, and without torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from lorastyle.errors import AdapterFileError
+
+from .families import (
+    FAMILIES,
+    cross_attention_width,
+    family_from_metadata,
+    family_from_names,
+    family_from_width,
+    family_title,
+)
+from .formats import COMPONENTS, parse_name
+from .header import Header, TensorEntry, read_header
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ComponentInfo:
+    """One component's share of an adapter. `bytes` counts tensor data."""
+
+    modules: int
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What a file's header tells.
+
+    `family_from` says how sure the family is: "metadata", "text width" or "names" (shapes and names cannot be
+    misspelt; metadata can), or "nothing". `alphas` counts the values of alpha tensors; a module without one
+    scales by 1. `unsupported` counts modules of other algorithms than plain LoRA. Hashes are those the file
+    records.
+    """
+
+    file: str
+    file_bytes: int
+    formats: tuple[str, ...]
+    name: str | None
+    trigger: str | None
+    family: str | None
+    family_from: str
+    text_width: int | None
+    ranks: Mapping[int, int]  # rank: modules
+    alphas: Mapping[float, int]  # alpha: modules
+    components: Mapping[str, ComponentInfo]
+    dtypes: tuple[str, ...]
+    unsupported: Mapping[str, int]
+    recipe: Mapping[str, str]  # lorastyle.* and ss_* metadata
+    hashes: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(component.parameters for component in self.components.values())
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON; counts are keyed by text, as JSON needs."""
+        return {
+            **asdict(self),
+            "parameters": self.parameters,
+            "ranks": {str(rank): n for rank, n in self.ranks.items()},
+            "alphas": {f"{alpha:g}": n for alpha, n in self.alphas.items()},
+        }
+
+    def describe(self) -> str:
+        """Some lines that someone who never heard of LoRA can follow."""
+        lines = [
+            ("file", f"{self.file}, {self.file_bytes / 1e6:.2f} MB, {' + '.join(self.formats)} names"),
+            ("made for", f"{family_title(self.family)} (from {self.family_from})"),
+            ("trigger", f'"{self.trigger}": put it into the prompt' if self.trigger else "none recorded"),
+            ("rank", _histogram(self.ranks)),
+            ("alpha", _histogram(self.alphas) if self.alphas else "none recorded, so each equals its rank"),
+            *(
+                (
+                    component,
+                    f"{_modules_of(part.modules)}, {part.parameters:,} parameters, {part.bytes / 1e6:.2f} MB",
+                )
+                for component, part in self.components.items()
+            ),
+            ("stored as", ", ".join(self.dtypes)),
+            *(("not read", f"{_modules_of(n)} of {what}") for what, n in self.unsupported.items()),
+            *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.")),
+            *((key, value) for key, value in self.hashes.items()),
+            *(("note", note) for note in self.notes),
+        ]
+        return "\n".join(f"{_printable(label) + ':':<17} {_printable(text)}" for label, text in lines)
+
+
+def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
+    """Describe the adapter file at `path` from its header (and its alphas, of 4 bytes each).
+
+    Raises:
+        AdapterFileError: the file is damaged or unsafe (see `read_header`), or holds no adapter.
+    """
+    path = Path(path)
+    header = read_header(path)
+    modules = _modules(header)
+    if not modules:
+        shown = ", ".join(repr(name) for name in list(header.tensors)[:3]) or "no tensor"
+        raise AdapterFileError(f"{path}: no adapter in a format that lorastyle knows; it holds {shown}.")
+    metadata = header.metadata
+    width = cross_attention_width(
+        {
+            name: m.roles["down"].shape
+            for name, m in modules.items()
+            if m.component == "unet" and "down" in m.roles
+        }
+    )
+    family, source, notes = _family(header, width)
+    plain = [m for m in modules.values() if not m.algorithm]
+    return AdapterInfo(
+        file=path.name,
+        file_bytes=header.file_bytes,
+        formats=tuple(sorted({m.format for m in modules.values()})),
+        name=metadata.get("ss_output_name") or metadata.get("modelspec.title"),
+        trigger=metadata.get("lorastyle.trigger") or metadata.get("modelspec.trigger_phrase"),
+        family=family,
+        family_from=source,
+        text_width=width,
+        ranks=_counted(
+            m.roles["down"].shape[0] for m in plain if m.roles.get("down") and m.roles["down"].shape
+        ),
+        alphas=_counted(_alphas(path, header, plain)),
+        components={c: _share([m for m in modules.values() if m.component == c]) for c in _present(modules)},
+        dtypes=tuple(
+            sorted({e.dtype for m in modules.values() for role, e in m.roles.items() if role != "alpha"})
+        ),
+        unsupported=_counted(m.algorithm for m in modules.values() if m.algorithm),
+        recipe={k: v for k, v in sorted(metadata.items()) if k.startswith(("lorastyle.", "ss_"))},
+        hashes={k: metadata[k] for k in ("sshs_model_hash", "sshs_legacy_hash") if k in metadata},
+        notes=notes,
+    )
+
+
+@dataclass
+class _Module:
+    component: str
+    format: str
+    algorithm: str
+    roles: dict[str, TensorEntry]
+    parameters: int = 0
+    bytes: int = 0
+
+
+def _modules(header: Header) -> dict[str, _Module]:
+    found: dict[str, _Module] = {}
+    for key, entry in header.tensors.items():
+        if (parsed := parse_name(key)) is None:
+            continue
+        fmt, name = parsed
+        module = found.setdefault(name.module, _Module(name.component, fmt.name, "", {}))
+        if name.role == "unsupported":
+            module.algorithm = name.detail
+        else:
+            module.roles[name.role] = entry
+        module.parameters += 0 if name.role == "alpha" else entry.size
+        module.bytes += entry.stop - entry.start
+    return found
+
+
+def _present(modules: Mapping[str, _Module]) -> list[str]:
+    there = {module.component for module in modules.values()}
+    return [component for component in COMPONENTS if component in there]
+
+
+def _share(modules: list[_Module]) -> ComponentInfo:
+    return ComponentInfo(len(modules), sum(m.parameters for m in modules), sum(m.bytes for m in modules))
+
+
+def _family(header: Header, width: int | None) -> tuple[str | None, str, tuple[str, ...]]:
+    """The family, what says so, and a note on disagreement. Shapes and names outweigh metadata."""
+    said = family_from_metadata(header.metadata)
+    by_names, by_width = family_from_names(header.tensors), family_from_width(width)
+    seen, source = (by_names, "names") if by_names else (by_width, "text width")
+    if said is None:
+        if seen:
+            return seen, source, ()
+        why = f"; its cross-attention reads text of width {width}" if width else ""
+        return None, "nothing", (f"the file does not tell which base it was made for{why}",)
+    # Families of our own (and bases nobody listed) may have any width, so only listed ones can disagree.
+    if seen and seen != said and (by_names or _listed_width(said) is not None):
+        return seen, source, (f"the metadata says {said}, but the weights are those of {family_title(seen)}",)
+    return said, "metadata", ()
+
+
+def _listed_width(family: str) -> int | None:
+    return FAMILIES[family].text_width if family in FAMILIES else None
+
+
+def _alphas(path: Path, header: Header, modules: Iterable[_Module]) -> Iterator[float]:
+    try:
+        with path.open("rb") as file:
+            for module in modules:
+                entry = module.roles.get("alpha")
+                if entry is not None and entry.size == 1:
+                    file.seek(header.data_start + entry.start)
+                    yield _scalar(entry.dtype, file.read(entry.stop - entry.start))
+    except OSError as error:
+        raise AdapterFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+_STRUCT = {
+    "F64": "<d",
+    "F32": "<f",
+    "F16": "<e",
+    "I64": "<q",
+    "I32": "<i",
+    "I16": "<h",
+    "I8": "<b",
+    "U8": "<B",
+}
+
+
+def _scalar(dtype: str, data: bytes) -> float:
+    if dtype == "BF16":  # the upper half of a float32
+        return float(struct.unpack("<f", b"\0\0" + data)[0])
+    return float(struct.unpack(_STRUCT[dtype], data)[0]) if dtype in _STRUCT else math.nan
+
+
+def _counted(values: Iterable[_T]) -> dict[_T, int]:
+    return dict(Counter(values).most_common())
+
+
+def _histogram(counts: Mapping[int, int] | Mapping[float, int]) -> str:
+    return ", ".join(f"{value:g} ({_modules_of(n)})" for value, n in sorted(counts.items())) or "none"
+
+
+def _modules_of(number: int) -> str:
+    return f"{number} module" if number == 1 else f"{number} modules"
+
+
+def _printable(text: str) -> str:
+    """One line without control characters: metadata comes from strangers and may hold terminal escapes."""
+    safe = "".join(c if c.isprintable() else " " for c in text)
+    return safe if len(safe) <= 300 else f"{safe[:300]}... ({len(safe):,} characters)"

@@ -1,0 +1,136 @@
+"""Which tensors of a file belong to which module of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from lorastyle.errors import AdapterFileError
+
+from .formats import FORMATS, Format, TensorName, parse_name
+from .header import Header
+from .lowrank import LowRank, is_finite
+
+Spellings = Mapping[str, list[tuple[Format, str, str]]]
+
+
+def spellings(modules: Mapping[str, Iterable[str]]) -> Spellings:
+    """{name in a file: the modules of the model that a format spells so}."""
+    found: dict[str, list[tuple[Format, str, str]]] = {}
+    for component, paths in modules.items():
+        for path in paths:
+            for fmt in FORMATS:
+                for spelled in fmt.spellings(component, path):
+                    found.setdefault(spelled, []).append((fmt, component, path))
+    return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """The tensors of one module in the file."""
+
+    fmt: Format
+    spelled: str
+    target: tuple[str, str] | None  # (component, module path) of the model
+    keys: dict[str, str]  # role: key
+    unsupported: str
+
+    def update(self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> LowRank:
+        """The update these tensors make, in float32.
+
+        Raises:
+            AdapterFileError: a factor is missing, holds NaN, or does not fit the other.
+        """
+        if missing := {"down", "up"} - self.keys.keys():
+            raise AdapterFileError(
+                f"{path}: {self.spelled} has no {missing.pop()} factor; the file is incomplete."
+            )
+        parts = {role: tensors[key].float() for role, key in self.keys.items()}
+        for role, tensor in parts.items():
+            if not is_finite(tensor):
+                raise AdapterFileError(
+                    f"{path}: {self.keys[role]} holds NaN or infinity, which turns every picture black. "
+                    "Use an earlier checkpoint, or train again with a lower learning rate."
+                )
+        try:
+            down = _tucker(parts["mid"], parts["down"]) if "mid" in parts else parts["down"]
+            alpha = (
+                float(parts["alpha"])
+                if "alpha" in parts
+                else self.fmt.default_alpha(*(self.target or ("", self.spelled)), down.shape[0], metadata)
+            )
+            return LowRank(down, parts["up"], alpha)
+        except (ValueError, RuntimeError, IndexError) as error:  # shapes that do not go together
+            raise AdapterFileError(f"{path}: {self.spelled}: {error}") from error
+
+
+def _tucker(mid: Tensor, down: Tensor) -> Tensor:
+    """LoCon's `mid` (r, r, h, w) after `down` (r, in, 1, 1), as one down factor (r, in, h, w)."""
+    return (mid.flatten(2).movedim(2, 0) @ down.flatten(1)).movedim(0, 2).unflatten(2, mid.shape[2:])
+
+
+def group_tensors(path: Path, header: Header, known: Spellings) -> list[Group]:
+    """The file's adapter tensors by module, whichever format each of their names is in.
+
+    Raises:
+        AdapterFileError: no adapter tensor at all, one that is there twice, or an ambiguous name.
+    """
+    groups: dict[object, Group] = {}
+    for key in header.tensors:
+        parsed = parse_name(key)
+        if parsed is None:
+            continue
+        fmt, name = parsed
+        target = _target(path, name, known)
+        group = groups.setdefault(target or name.module, Group(fmt, name.module, target, {}, ""))
+        if name.role == "unsupported":
+            groups[target or name.module] = Group(fmt, name.module, target, group.keys, name.detail)
+        elif name.role in group.keys:
+            raise AdapterFileError(
+                f"{path}: {key} and {group.keys[name.role]} are the same tensor of one module."
+            )
+        else:
+            group.keys[name.role] = key
+    if not groups:
+        raise AdapterFileError(f"{path}: {_no_adapter(header)}")
+    return list(groups.values())
+
+
+def _target(path: Path, name: TensorName, known: Spellings) -> tuple[str, str] | None:
+    hits = known.get(name.module, [])
+    if len(hits) > 1:
+        both = " and ".join(hit[2] for hit in hits[:2])
+        raise AdapterFileError(
+            f"{path}: {name.module} could be {both} of this model; its names are ambiguous."
+        )
+    return hits[0][1:] if hits else None
+
+
+def _no_adapter(header: Header) -> str:
+    names = list(header.tensors)
+    if any(
+        name.startswith(("model.diffusion_model.", "first_stage_model.", "cond_stage_model."))
+        for name in names
+    ):
+        return "this is a whole checkpoint, not an adapter. Use it as the base, and an adapter file here."
+    if any(name.startswith("base_model.model.") for name in names):
+        return "this is peft's adapter_model.safetensors, which is not read yet. Export it for diffusers."
+    if any(".processor." in name or "_lora." in name for name in names):
+        return "its names are those of diffusers before 0.20. Load and save it again with a newer diffusers."
+    shown = ", ".join(repr(name) for name in names[:3]) or "no tensor at all"
+    known = ", ".join(fmt.name for fmt in FORMATS)
+    return f"no adapter in a format that lorastyle knows ({known}); it holds {shown}."
+
+
+def fit(update: LowRank, shape: tuple[int, ...] | None) -> LowRank | None:
+    """The update in the weight's shape, Linear or 1x1 Conv2d; None if it is of another size."""
+    if shape is None or update.shape == shape:
+        return update
+    if len(shape) == 2 and update.shape == (*shape, 1, 1):
+        return LowRank(update.down.flatten(1), update.up.flatten(1), update.alpha)
+    if len(shape) == 4 and (*update.shape, 1, 1) == shape:
+        return LowRank(update.down[..., None, None], update.up[..., None, None], update.alpha)
+    return None

@@ -1,0 +1,138 @@
+"""Writing an adapter file that every tool reads, and not saying "done" before it has been read back."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lorastyle.errors import AdapterError, AdapterFileError, near_miss
+
+from .adapter import Adapter
+from .files import write_tensors
+from .formats import kohya
+from .load import load_adapter_report
+from .lowrank import LowRank, is_finite
+from .metadata import file_metadata
+
+# Largest relative error of a delta (Frobenius norm) that rounding both factors can explain, with room to
+# spare.
+_TOLERANCE: Mapping[str, float] = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5}
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def save_adapter(adapter: Adapter, path: str | os.PathLike[str], *, dtype: str = "float16") -> Path:
+    """Write `adapter` as a safetensors file with kohya's names, and answer with its path.
+
+    One alpha per component is written and the rest of each scale is folded into `up`, so that every reader
+    draws the same picture. The file is complete or it is not there: it is written beside `path`, read back,
+    compared module by module with what was given, and only then renamed. A file already there is replaced.
+
+    Args:
+        dtype: "float16", "bfloat16" or "float32". A module that it cannot hold (values out of its range) is
+            stored in float32.
+
+    Raises:
+        AdapterError: nothing to write, a value that is not a number, an unknown dtype.
+        AdapterFileError: the file cannot be written, or does not read back as the same adapter.
+    """
+    path = Path(path)
+    if dtype not in _DTYPES:
+        raise AdapterError(
+            f"dtype is {dtype!r}; allowed are {', '.join(_DTYPES)}.{near_miss(dtype, _DTYPES)}"
+        )
+    if path.suffix != ".safetensors":
+        raise AdapterFileError(f"{path}: an adapter file's name must end in .safetensors.")
+    if adapter.parameters == 0:
+        raise AdapterError(f"Adapter {adapter.name!r} holds no update, so there is nothing to save.")
+    for component, module, update in adapter.updates():
+        if not update.finite:
+            raise AdapterError(
+                f"{component} {module} of adapter {adapter.name!r} holds NaN or infinity; "
+                "nothing was written. Training went wrong before this: try a lower learning rate."
+            )
+    tensors = kohya.write(_rounded(adapter, dtype))
+    metadata = file_metadata(adapter)
+    try:
+        write_tensors(path, tensors, metadata, check=lambda path: _compare(adapter, tensors, path, dtype))
+    except OSError as error:
+        raise AdapterFileError(_advice(path, error, sum(t.nbytes for t in tensors.values()))) from error
+    return path
+
+
+def _rounded(adapter: Adapter, dtype: str) -> Adapter:
+    """One alpha per component, and the factors in `dtype`; in float32 where that is too coarse."""
+    components = {
+        component: {path: _round(update, dtype) for path, update in kohya.constant_alpha(modules).items()}
+        for component, modules in adapter.components.items()
+    }
+    return Adapter(adapter.name, components, adapter.metadata)
+
+
+def _round(update: LowRank, dtype: str) -> LowRank:
+    exact = LowRank(update.down.detach().cpu().float(), update.up.detach().cpu().float(), update.alpha)
+    source = _balanced(exact) if dtype == "float16" else exact
+    down, up = source.down.to(_DTYPES[dtype]), source.up.to(_DTYPES[dtype])
+    if not (is_finite(down) and is_finite(up)):
+        return exact
+    # up @ down - source.up @ source.down, written so that nothing cancels
+    lost = LowRank(
+        torch.cat([source.down, down.float() - source.down]),
+        torch.cat([up.float() - source.up, up.float()], dim=1),
+        2.0 * update.alpha,
+    )
+    return LowRank(down, up, update.alpha) if lost.norm() <= _TOLERANCE[dtype] * source.norm() else exact
+
+
+def _balanced(update: LowRank) -> LowRank:
+    """Shift powers of two between `up` and `down` where float16 would overflow or lose small values."""
+    up, down = float(update.up.abs().max()), float(update.down.abs().max())
+    if up == 0 or down == 0 or all(2.0**-8 <= value <= 2.0**12 for value in (up, down)):
+        return update
+    shift = 2.0 ** round(math.log2(up / down) / 2)
+    return LowRank(update.down * shift, update.up / shift, update.alpha)
+
+
+def _compare(adapter: Adapter, tensors: Mapping[str, Tensor], temporary: Path, dtype: str) -> None:
+    """Read the file back: the same bits as were meant to be written, and the same deltas as the adapter's."""
+    shapes = {c: {path: u.shape for path, u in modules.items()} for c, modules in adapter.components.items()}
+    again, report = load_adapter_report(temporary, shapes, name=adapter.name)
+    if not report.complete or len(report.matched) != sum(1 for _ in adapter.updates()):
+        raise _differs(report.summary())
+    stored = kohya.write(again)
+    for key, tensor in tensors.items():
+        if not torch.equal(tensor.float(), stored[key].float()):
+            raise _differs(f"tensor {key} changed on its way to the disk")
+    for component, path, update in adapter.updates():
+        size, error = update.norm(), _distance(update, again.components[component][path])
+        if not error <= 2 * _TOLERANCE[dtype] * size:
+            raise _differs(f"{component} {path} differs by {error:.3g}, with a norm of {size:.3g}")
+
+
+def _distance(a: LowRank, b: LowRank) -> float:
+    """The Frobenius norm of a.delta() - b.delta(), as that of one stacked update of twice the rank."""
+    down = torch.cat([a.down.detach().cpu().double(), b.down.detach().cpu().double()])
+    up = torch.cat([a.scale * a.up.detach().cpu().double(), -b.scale * b.up.detach().cpu().double()], dim=1)
+    return LowRank(down, up, float(down.shape[0])).norm()
+
+
+def _differs(why: str) -> AdapterFileError:
+    return AdapterFileError(
+        f"The file does not read back as the adapter that was saved, so it was not kept: {why}."
+    )
+
+
+def _advice(path: Path, error: OSError, size: int) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        step = f"It needs {size / 1e6:.1f} MB. Make room, or choose another folder."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        step = "Choose a folder that you may write to."
+    else:
+        step = "Choose another path."
+    what = f"{path} was not written: {error.strerror or error}."
+    return f"{what} {step} A file that was there before is unchanged."

@@ -1,0 +1,24 @@
+"""Adapters on a live torch model: many residents, one gate vector per layer.
+
+with lorastyle.attach(pipe) as bank:
+    bank.add(load_adapter("sticker.safetensors", ...), scale=0.8)
+    pipe("a cat, sticker style")
+"""
+
+from __future__ import annotations
+
+from .attach import attach
+from .bank import AdapterBank
+from .layers import GatedConv2d, GatedLayer, GatedLinear
+from .targets import PRESETS, adaptable_modules, select_targets
+
+__all__ = [
+    "PRESETS",
+    "AdapterBank",
+    "GatedConv2d",
+    "GatedLayer",
+    "GatedLinear",
+    "adaptable_modules",
+    "attach",
+    "select_targets",
+]

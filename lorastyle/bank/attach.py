@@ -1,0 +1,42 @@
+"""A bank on whatever the user has: a pipeline, a mapping of modules, or one module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from torch import nn
+
+from lorastyle.errors import AdapterError
+
+from .bank import AdapterBank
+from .residents import COMPONENTS
+
+
+def attach(pipe: object) -> AdapterBank:
+    """A bank on any diffusers pipeline, on a mapping of modules, or on one module, taken as the UNet.
+
+    Nothing of the model changes before an adapter is added.
+
+    Args:
+        pipe: an object with `unet`, `text_encoder` or `text_encoder_2` (those that it has are used), a
+            mapping of these names to modules, or a module.
+
+    Raises:
+        AdapterError: there is nothing to attach to, or another bank holds adapters on it already.
+    """
+    if isinstance(pipe, nn.Module):
+        return AdapterBank({"unet": pipe})
+    if isinstance(pipe, Mapping):
+        return AdapterBank(cast("Mapping[str, nn.Module]", pipe))
+    held = {name: getattr(pipe, name, None) for name in COMPONENTS}
+    listed = getattr(pipe, "components", None)
+    if isinstance(listed, Mapping):
+        held |= {name: listed[name] for name in COMPONENTS if name in listed}
+    components = {name: module for name, module in held.items() if isinstance(module, nn.Module)}
+    if not components:
+        raise AdapterError(
+            f"{type(pipe).__name__} has none of {', '.join(COMPONENTS)}, so there is nothing to attach to. "
+            "Give a Stable Diffusion pipeline, or a mapping of these names to modules."
+        )
+    return AdapterBank(components)

@@ -1,0 +1,396 @@
+"""AdapterBank: many adapters resident on one frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lorastyle.adapters import Adapter, LowRank
+from lorastyle.errors import AdapterError, near_miss
+
+from .checks import finite_scale, probability, trained_factor
+from .fuse import check_fusable, fused_weight
+from .layers import GatedLayer, Trainable, factor_shapes
+from .residents import Resident, check_components, fit_adapter
+from .slots import Slot, wrap
+from .targets import select_targets
+
+
+class AdapterBank:
+    """Adapters on the modules of a live model, mixed by one gate vector per layer.
+
+    A module is wrapped when the first adapter arrives at it and unwrapped when the last one leaves. The
+    wrapped module is never copied or changed: `detach()` puts the same objects back where they were. A module
+    without an adapter whose scale is not zero computes what it always did, to the bit.
+
+    While adapters are attached, `model.state_dict()` has the base's keys and tensors only; `export` gives the
+    adapters. `model.named_parameters()` shows the wrapped modules one level deeper, under `.base`.
+
+    Not for use from several threads at once: the model is shared state.
+
+    Args:
+        components: the models, by "unet", "text_encoder" and "text_encoder_2" (any of them).
+
+    Raises:
+        AdapterError: an unknown component, one that is no module, or one with another bank's adapters on it.
+    """
+
+    def __init__(self, components: Mapping[str, nn.Module]) -> None:
+        self._components = check_components(components)
+        self._adapters: dict[str, Adapter] = {}
+        self._scales: dict[str, dict[str, float]] = {}
+        self._slots: dict[GatedLayer, Slot] = {}
+        self._trainable: str | None = None
+        self._trained: list[Slot] = []  # where the trainable lives, in the order of its targets
+        self._frozen: list[nn.Parameter] = []  # what to thaw when it leaves
+        self._disabled = 0
+        self._fused = False
+
+    # ---- who is here -----------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The adapters, in order of arrival."""
+        return tuple(self._scales)
+
+    @property
+    def scales(self) -> dict[str, dict[str, float]]:
+        """A copy: {adapter: {component: scale}}, for the components that the adapter changes."""
+        return {name: dict(by_component) for name, by_component in self._scales.items()}
+
+    @property
+    def trainable(self) -> str | None:
+        """The name of the adapter being trained, if there is one."""
+        return self._trainable
+
+    @property
+    def is_fused(self) -> bool:
+        return self._fused
+
+    def __repr__(self) -> str:
+        listed = ", ".join(f"{name}: {scales}" for name, scales in self._scales.items())
+        return f"AdapterBank({', '.join(self._components)}; {listed or 'no adapters'})"
+
+    # ---- coming and going ------------------------------------------------------------------------------
+
+    def add(self, adapter: Adapter, *, scale: float = 1.0) -> None:
+        """Make an adapter resident. Everything is checked before anything changes.
+
+        Args:
+            scale: the user's multiplier, for every component; 0 is off, 1 is as trained, negative is the
+                opposite.
+
+        Raises:
+            BaseMismatchError: modules or shapes that this model does not have.
+            AdapterError: the name is taken, the scale is not finite, or the bank is fused.
+        """
+        self._check_can_change(f"add {adapter.name!r}")
+        self._check_new_name(adapter.name)
+        scale = finite_scale(adapter.name, scale)
+        residents = fit_adapter(adapter, self._components)
+        with self._or_leave(adapter.name):
+            self._adapters[adapter.name] = adapter
+            self._settle(adapter.name, residents, scale)
+
+    def create(
+        self,
+        name: str,
+        targets: Mapping[str, Sequence[str]],
+        *,
+        rank: int,
+        alpha: float | None = None,
+        rslora: bool = False,
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Make one fresh adapter resident, to be trained; everything else in the components is frozen.
+
+        It changes no bit of the output until its first optimiser step. Its factors are float32 Parameters
+        whatever the base's dtype. `remove` and `detach` give the base's parameters `requires_grad` back.
+
+        Args:
+            targets: {component: patterns}, as `select_targets` takes them.
+            alpha: None means rank. The update's factor is alpha / rank, or alpha / sqrt(rank) with `rslora`
+                (Kalajdzievski 2023, arXiv:2312.03732).
+            dropout: probability of dropping an input of `down`, in training mode only.
+            seed: of the CPU generator that draws `down`; the same seed gives the same bits on every device.
+
+        Raises:
+            TargetError: a pattern matches no module.
+            AdapterError: the name is taken, a number is out of range, or another adapter is being trained.
+        """
+        self._check_can_change(f"create {name!r}")
+        self._check_new_name(name)
+        if self._trainable is not None:
+            raise AdapterError(
+                f"{self._trainable!r} is being trained already, and a bank trains one adapter at a time. "
+                f"Remove it before creating {name!r}."
+            )
+        scale = trained_factor(rank, alpha, rslora=rslora)
+        dropout = probability("dropout", dropout)
+        if not targets:
+            raise AdapterError(
+                f"No targets for {name!r}; give patterns for one of {', '.join(self._components)}."
+            )
+        paths = {c: select_targets(self._component(c), patterns, c) for c, patterns in targets.items()}
+        residents = [Resident(c, path, None) for c, chosen in paths.items() for path in chosen]
+        with self._or_leave(name), torch.inference_mode(False):
+            self._trainable = name
+            self._freeze()
+            self._trained = self._settle(name, residents, 1.0)
+            generator = torch.Generator().manual_seed(seed)
+            for slot in self._trained:
+                down, up = factor_shapes(slot.layer.base, rank)
+                fresh = Trainable(
+                    down, up, scale=scale, dropout=dropout, generator=generator, device=slot.layer.device
+                )
+                slot.layer.set_trainable(fresh)
+                slot.refresh(self._scales)
+
+    def remove(self, name: str) -> None:
+        """Send an adapter away. Modules that no other adapter uses are the base's own again.
+
+        Raises:
+            AdapterError: no adapter has this name, or the bank is fused.
+        """
+        self._check_can_change(f"remove {name!r}")
+        self._check_known(name)
+        if name == self._trainable:
+            self._trainable = None
+            self._trained = []
+            self._thaw()
+        del self._scales[name]
+        self._adapters.pop(name, None)
+        for slot in list(self._slots.values()):
+            left = slot.residents.pop(name, None)
+            if not slot.residents:
+                slot.unwrap()
+                del self._slots[slot.layer]
+            elif left is not None:
+                if left.update is None:
+                    slot.layer.set_trainable(None)
+                slot.refresh(self._scales)
+
+    def detach(self) -> None:
+        """Send every adapter away: the model has the same module objects as before, with the same bits."""
+        self.restore()
+        for name in self.names:
+            self.remove(name)
+
+    def __enter__(self) -> AdapterBank:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    # ---- scales ----------------------------------------------------------------------------------------
+
+    def set_scales(self, scales: Mapping[str, float | Mapping[str, float]]) -> None:
+        """Set the scales of the adapters named here, all or none; the others keep theirs.
+
+        Args:
+            scales: {adapter: scale}, or {adapter: {component: scale}}. A component that the adapter does not
+                change is allowed, so that one setting can serve many adapters.
+
+        Raises:
+            AdapterError: an unknown adapter or component, a scale that is not finite, or the bank is fused.
+        """
+        self._check_can_change("set scales")
+        new = self.scales
+        for name, given in scales.items():
+            self._check_known(name)
+            if isinstance(given, Mapping):
+                for component, scale in given.items():
+                    self._component(component)
+                    value = finite_scale(f"{name} on {component}", scale)
+                    if component in new[name]:
+                        new[name][component] = value
+            else:
+                new[name] = dict.fromkeys(new[name], finite_scale(name, given))
+        self._scales = new
+        for slot in self._slots.values():
+            if any(name in scales for name in slot.residents):
+                slot.refresh(self._scales)
+
+    @contextmanager
+    def scaled(self, scales: Mapping[str, float | Mapping[str, float]]) -> Generator[None]:
+        """`set_scales` for the length of a `with` block; the former scales come back whatever happens."""
+        before = self.scales
+        self.set_scales(scales)
+        try:
+            yield
+        finally:
+            self.set_scales({name: former for name, former in before.items() if name in self._scales})
+
+    @contextmanager
+    def disabled(self) -> Generator[None]:
+        """For the length of a `with` block, as if nothing were attached, to the bit."""
+        fused = self._fused
+        self.restore()
+        self._bypass(+1)
+        try:
+            yield
+        finally:
+            self._bypass(-1)
+            if fused:
+                self.fuse()
+
+    # ---- training --------------------------------------------------------------------------------------
+
+    def parameters(self, name: str, component: str | None = None) -> list[nn.Parameter]:
+        """The factors of the adapter being trained: down and up of each module, in the model's order.
+
+        Args:
+            component: those of one component only, for a learning rate of its own. A component that the
+                adapter does not change has none: [].
+
+        Raises:
+            AdapterError: no adapter has this name, it is not the one being trained, or an unknown component.
+        """
+        self._check_known(name)
+        if name != self._trainable:
+            raise AdapterError(
+                f"{name!r} is frozen and has no parameters; only {self._trainable!r} is trained."
+            )
+        if component is not None:
+            self._component(component)
+        return [
+            factor
+            for slot in self._trained
+            if component in (None, slot.residents[name].component)
+            for factor in (slot.trainable.down, slot.trainable.up)
+        ]
+
+    def export(self, name: str, metadata: Mapping[str, str] = {}) -> Adapter:
+        """The adapter as data. One in training is a float32 copy on the CPU, as it is now.
+
+        Raises:
+            AdapterError: no adapter has this name.
+        """
+        self._check_known(name)
+        if name != self._trainable:
+            adapter = self._adapters[name]
+            return Adapter(name, adapter.components, {**adapter.metadata, **metadata})
+        components: dict[str, dict[str, LowRank]] = {}
+        for slot in self._trained:
+            resident = slot.residents[name]
+            now = slot.trainable.low_rank()
+            copy = LowRank(now.down.to("cpu", copy=True), now.up.to("cpu", copy=True), now.alpha)
+            components.setdefault(resident.component, {})[resident.path] = copy
+        return Adapter(name, components, dict(metadata))
+
+    # ---- fused mode ------------------------------------------------------------------------------------
+
+    def fuse(self) -> None:
+        """Add every update to the weights, at the present scales, until `restore()`.
+
+        The original tensors are kept, so memory grows by the weights that are fused. Adapters and scales
+        cannot change meanwhile.
+
+        Raises:
+            AdapterError: a weight is quantised, or an adapter is in training mode. Nothing is fused then.
+        """
+        if self._fused:
+            return
+        active = [(slot, updates) for slot in self._slots.values() if (updates := slot.updates(self._scales))]
+        for slot, _ in active:
+            check_fusable(slot.layer, str(slot))
+        self._fused = True
+        try:
+            for slot, updates in active:
+                slot.layer.fuse(fused_weight(cast(Tensor, slot.layer.base.weight), updates))
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Put the original weights back: the same tensor objects, the same bits."""
+        for slot in self._slots.values():
+            slot.layer.restore()
+        self._fused = False
+
+    @contextmanager
+    def fused(self) -> Generator[None]:
+        """`fuse()` for the length of a `with` block, and `restore()` whatever happens in it."""
+        already = self._fused
+        self.fuse()
+        try:
+            yield
+        finally:
+            if not already:
+                self.restore()
+
+    # ---- inside ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _or_leave(self, name: str) -> Generator[None]:
+        """Should moving in fail half way, for want of memory, nothing of the adapter stays."""
+        try:
+            yield
+        except BaseException:
+            if name in self._scales:
+                self.remove(name)
+            raise
+
+    def _settle(self, name: str, residents: Sequence[Resident], scale: float) -> list[Slot]:
+        """Wrap what is not wrapped yet and move the residents in."""
+        self._scales[name] = dict.fromkeys((resident.component for resident in residents), scale)
+        slots = self._slots_for(residents)
+        for slot, resident in zip(slots, residents, strict=True):
+            slot.residents[name] = resident
+            if resident.update is not None:
+                slot.refresh(self._scales)
+        return slots
+
+    def _slots_for(self, residents: Sequence[Resident]) -> list[Slot]:
+        modules = [self._components[r.component].get_submodule(r.path) for r in residents]
+        fresh = [module for module in modules if not isinstance(module, GatedLayer)]
+        slots = wrap(fresh, self._components.values())
+        for slot in slots.values():
+            slot.layer.bypass(self._disabled > 0)
+            self._slots[slot.layer] = slot
+        return [self._slots[m] if isinstance(m, GatedLayer) else slots[id(m)] for m in modules]
+
+    def _bypass(self, step: int) -> None:
+        self._disabled += step
+        for slot in self._slots.values():
+            slot.layer.bypass(self._disabled > 0)
+
+    def _freeze(self) -> None:
+        for model in self._components.values():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.requires_grad_(False)
+                    self._frozen.append(parameter)
+
+    def _thaw(self) -> None:
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._frozen.clear()
+
+    def _component(self, name: str) -> nn.Module:
+        if name not in self._components:
+            present = ", ".join(self._components)
+            raise AdapterError(
+                f"No component {name!r} here; this bank holds {present}.{near_miss(name, self._components)}"
+            )
+        return self._components[name]
+
+    def _check_known(self, name: str) -> None:
+        if name not in self._scales:
+            here = ", ".join(self._scales) or "none"
+            raise AdapterError(f"No adapter {name!r} here; there are: {here}.{near_miss(name, self._scales)}")
+
+    def _check_new_name(self, name: str) -> None:
+        if not name.strip():
+            raise AdapterError("An adapter needs a name; this one is empty.")
+        if name in self._scales:
+            raise AdapterError(f"There is an adapter {name!r} already. Remove it first, or use another name.")
+
+    def _check_can_change(self, what: str) -> None:
+        if self._fused:
+            raise AdapterError(f"Cannot {what} while the bank is fused; call restore() first.")

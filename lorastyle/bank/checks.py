@@ -1,0 +1,44 @@
+"""The numbers that users give: checked with messages that say what is allowed."""
+
+from __future__ import annotations
+
+import math
+
+from lorastyle.errors import AdapterError
+
+
+def finite_scale(what: str, scale: object) -> float:
+    """The user's multiplier as a float.
+
+    Raises:
+        AdapterError: it is not a finite number.
+    """
+    if isinstance(scale, (int, float)) and math.isfinite(scale):
+        return float(scale)
+    raise AdapterError(f"The scale of {what} is {scale!r}; it must be a finite number, such as 0.8.")
+
+
+def trained_factor(rank: int, alpha: float | None, *, rslora: bool) -> float:
+    """What multiplies `up @ down`: alpha / rank, or alpha / sqrt(rank) for rsLoRA (Kalajdzievski 2023,
+    arXiv:2312.03732). alpha None means rank.
+
+    Raises:
+        AdapterError: rank is not a whole number of at least 1, or alpha is not a finite number above 0.
+    """
+    if not isinstance(rank, int) or rank < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise AdapterError(f"rank is {rank!r}; it must be a whole number of at least 1.")
+    alpha = float(rank) if alpha is None else float(alpha)
+    if not math.isfinite(alpha) or alpha <= 0:
+        raise AdapterError(f"alpha is {alpha}; it must be a finite number above 0, or None for the rank.")
+    return alpha / math.sqrt(rank) if rslora else alpha / rank
+
+
+def probability(what: str, value: float) -> float:
+    """A probability below 1.
+
+    Raises:
+        AdapterError: it is below 0, or 1 and above.
+    """
+    if 0 <= value < 1:
+        return value
+    raise AdapterError(f"{what} is {value}; it must be at least 0 and below 1.")

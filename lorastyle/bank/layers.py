@@ -1,0 +1,358 @@
+"""The gated layer: `base(x) + up((down x) * gate)`, for Linear and Conv2d.
+
+A layer wraps a module of the model, which stays the object it was. It adds
+
+- **frozen residents**, stacked on the rank axis in two buffers of the base's dtype, so that two matrix
+products
+  serve any number of adapters;
+- at most one **trainable resident**, whose factors are float32 Parameters, computed beside the stack.
+
+Seen from outside the layer is its base: `weight`, `bias`, `in_features` and every other attribute are the
+base's, and `state_dict()` holds the base's tensors under the base's names. Adapters are not in it: a bank
+exports them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lorastyle.adapters import LowRank
+from lorastyle.errors import AdapterError
+
+
+class Trainable(nn.Module):
+    """The factors of the adapter being trained: float32 through every move of the model to another dtype.
+
+    `down` starts uniform in +-1/sqrt(fan_in), which is kaiming_uniform with a = sqrt(5) as in the LoRA
+    reference (Hu et al. 2021, microsoft/LoRA), drawn on the CPU; `up` starts at zero.
+
+    Args:
+        down_shape: (rank, in) or (rank, in, height, width).
+        up_shape: (out, rank) or (out, rank, 1, 1).
+        scale: alpha / rank, or alpha / sqrt(rank) for rsLoRA.
+        dropout: probability of dropping an input of `down`, in training mode only.
+    """
+
+    gate: Tensor
+
+    def __init__(
+        self,
+        down_shape: tuple[int, ...],
+        up_shape: tuple[int, ...],
+        *,
+        scale: float,
+        dropout: float,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(math.prod(down_shape[1:]))
+        down = torch.empty(down_shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+        self.down = nn.Parameter(down.to(device))
+        self.up = nn.Parameter(torch.zeros(up_shape, dtype=torch.float32, device=device))
+        self.scale = scale
+        self.dropout = dropout
+        self.register_buffer("gate", torch.ones(down_shape[0], device=device), persistent=False)
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    def low_rank(self) -> LowRank:
+        """The factors as they are now, without a copy. alpha is such that alpha / rank is the scale."""
+        return LowRank(self.down.detach(), self.up.detach(), self.scale * self.rank)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Trainable:
+        # Follows the model to another device but never to another dtype, and the Parameters stay the same
+        # objects, so an optimiser made before the move still holds the right ones.
+        for tensor in (self.down, self.up, self.gate):
+            device = fn(tensor.detach()[:0]).device
+            tensor.data = tensor.data.to(device)
+            if tensor.grad is not None:
+                tensor.grad = tensor.grad.to(device)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the model's state dict holds the base only."""
+
+
+class GatedLayer(nn.Module):
+    """`y = base(x) + up((down x) * gate)`; see `GatedLinear` and `GatedConv2d` for the shapes."""
+
+    down: Tensor | None
+    up: Tensor | None
+    gate: Tensor | None
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self.trainable: Trainable | None = None
+        self.register_buffer("down", None, persistent=False)
+        self.register_buffer("up", None, persistent=False)
+        self.register_buffer("gate", None, persistent=False)
+        self.training = base.training
+        self._bypassed = False
+        self._original: tuple[nn.Parameter, ...] = ()  # a tuple, or it would be a parameter of the layer
+        # Which sides to compute. Decided when the gate is set, so that a call reads no tensor to find out.
+        self._stack_on = False
+        self._trainable_on = False
+
+    # ---- what a call does ------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.base(x)
+        if self._bypassed or self._original:
+            return out
+        if self._stack_on:
+            out = self._add_stack(out, x)
+        if self._trainable_on:
+            out = self._add_trainable(out, x)
+        return out
+
+    def _add_stack(self, out: Tensor, x: Tensor) -> Tensor:
+        down, up, gate = cast(Tensor, self.down), cast(Tensor, self.up), cast(Tensor, self.gate)
+        dtype = _product_dtype(x, down)
+        inner = self._inner(x.to(dtype), down.to(dtype))
+        inner = inner * self._gate_like(inner, gate)
+        if out.dtype == dtype and not torch.is_grad_enabled():
+            return self._accumulate(out, inner, up.to(dtype))
+        return out + self._outer(inner, up.to(dtype)).to(out.dtype)
+
+    def _add_trainable(self, out: Tensor, x: Tensor) -> Tensor:
+        own = cast(Trainable, self.trainable)
+        dtype = _product_dtype(x, own.down)
+        x = F.dropout(x.to(dtype), own.dropout, self.training)
+        inner = self._inner(x, own.down.to(dtype))
+        inner = inner * (self._gate_like(inner, own.gate) * -own.scale)
+        # Subtracting the negated update: out - (+0) is out for every bit pattern, while -0 + (+0) is +0.
+        # A fresh adapter, whose update is +0 everywhere, so changes no bit.
+        return out - self._outer(inner, own.up.to(dtype)).to(out.dtype)
+
+    def _inner(self, x: Tensor, down: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _outer(self, inner: Tensor, up: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _accumulate(self, out: Tensor, inner: Tensor, up: Tensor) -> Tensor:
+        """`out += up(inner)`, for calls that need no gradient."""
+        raise NotImplementedError
+
+    def _gate_like(self, inner: Tensor, gate: Tensor) -> Tensor:
+        """The gate in the dtype of `inner`, viewed so that it multiplies `inner`."""
+        raise NotImplementedError
+
+    # ---- what a bank sets ------------------------------------------------------------------------------
+
+    @property
+    def rank(self) -> int:
+        """R: the ranks of the stack, then the rank of the trainable resident."""
+        frozen = 0 if self.down is None else self.down.shape[0]
+        return frozen + (0 if self.trainable is None else self.trainable.rank)
+
+    @torch.no_grad()
+    def stack(self, updates: Sequence[LowRank]) -> None:
+        """Make these the frozen residents, and open the gate. `up` takes alpha / rank in, in float32."""
+        with torch.inference_mode(False):  # or the buffers could never be used in training
+            if not updates:
+                self.down = self.up = None
+            else:
+                downs = [update.down.float() for update in updates]
+                ups = [update.up.float() * update.scale for update in updates]
+                self.down = torch.cat(downs).to(self.device, self.dtype).contiguous()
+                self.up = torch.cat(ups, dim=1).to(self.device, self.dtype).contiguous()
+            self.set_gate(torch.ones(self.rank))
+
+    def set_trainable(self, trainable: Trainable | None) -> None:
+        """Make this the resident being trained, or none, and open the gate."""
+        self.trainable = trainable
+        if trainable is not None:
+            trainable.train(self.training)
+        self.set_gate(torch.ones(self.rank))
+
+    @torch.no_grad()
+    def set_gate(self, gate: Tensor) -> None:
+        """Set the gate: one factor per rank row, frozen residents in stacking order and the trainable one
+        last.
+
+        Args:
+            gate: (R,) for a constant; (batch, 1, R) for one per sample; (batch, tokens, R) for one per token,
+                where a Conv2d's tokens are the positions of its output grid, row by row.
+
+        A side whose factors are all zero is not computed at all. Give a gate on the CPU where you can:
+        deciding that on another device waits for it.
+
+        Raises:
+            AdapterError: the shape is none of these.
+        """
+        if gate.ndim not in (1, 3) or gate.shape[-1] != self.rank:
+            raise AdapterError(
+                f"A gate of shape {tuple(gate.shape)} does not fit a layer of rank {self.rank}; allowed are "
+                f"({self.rank},), (batch, 1, {self.rank}) and (batch, tokens, {self.rank})."
+            )
+        with torch.inference_mode(False):
+            split = 0 if self.down is None else self.down.shape[0]
+            frozen, own = gate[..., :split], gate[..., split:]
+            self._stack_on = bool(frozen.any())
+            self._trainable_on = bool(own.any())
+            self.gate = None if self.down is None else frozen.to(self.device, self.dtype, copy=True)
+            if self.trainable is not None:
+                self.trainable.gate = own.to(self.trainable.down.device, torch.float32, copy=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer computes: with its base's weight, or where accelerate brings an offloaded one."""
+        device = cast(Tensor, self.base.weight).device
+        if device.type == "meta" and (hook := getattr(self.base, "_hf_hook", None)) is not None:
+            device = torch.device(getattr(hook, "execution_device", None) or device)
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What frozen factors are held in: the base's dtype, or float32 beside quantised weights."""
+        dtype = cast(Tensor, self.base.weight).dtype
+        return dtype if dtype in PLAIN_DTYPES else torch.float32
+
+    def bypass(self, bypassed: bool) -> None:
+        """Call the base and nothing else, until told otherwise."""
+        self._bypassed = bypassed
+
+    # ---- fused mode ------------------------------------------------------------------------------------
+
+    @property
+    def fused(self) -> bool:
+        return bool(self._original)
+
+    def fuse(self, weight: Tensor) -> None:
+        """Put `weight` in the place of the base's own, which is kept by reference, and call the base only."""
+        self._original = (cast(nn.Parameter, self.base.weight),)
+        self.base.weight = nn.Parameter(weight, requires_grad=False)
+
+    def restore(self) -> None:
+        """Put the base's own weight back: the same Parameter object, the same bits."""
+        for original in self._original:
+            fused = cast(Tensor, self.base.weight)
+            if (fused.device, fused.dtype) != (original.device, original.dtype):  # the model was moved
+                original.data = original.data.to(fused.device, fused.dtype)
+            self.base.weight = original
+        self._original = ()
+
+    # ---- the base, seen through the layer --------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base":
+                raise
+            return getattr(self.base, name)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The base's tensors under the base's names."""
+        return self.base.state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            state_dict[f"{prefix}base.{key[len(prefix) :]}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return f"rank={self.rank}, trainable={self.trainable is not None}, fused={self.fused}"
+
+
+class GatedLinear(GatedLayer):
+    """x (..., in) -> (..., out), with `down` (R, in) and `up` (out, R)."""
+
+    def _inner(self, x: Tensor, down: Tensor) -> Tensor:
+        return F.linear(x, down)
+
+    def _outer(self, inner: Tensor, up: Tensor) -> Tensor:
+        return F.linear(inner, up)
+
+    def _accumulate(self, out: Tensor, inner: Tensor, up: Tensor) -> Tensor:
+        if not out.is_contiguous():
+            return out + F.linear(inner, up)
+        out.view(-1, up.shape[0]).addmm_(inner.reshape(-1, up.shape[1]), up.t())
+        return out
+
+    def _gate_like(self, inner: Tensor, gate: Tensor) -> Tensor:
+        if gate.ndim == 3 and inner.ndim == 2:  # one vector per sample, as a time embedding has
+            if gate.shape[1] != 1:
+                raise AdapterError(
+                    f"A gate per token {tuple(gate.shape)} cannot steer a layer whose input has no tokens; "
+                    f"give it (batch, 1, {gate.shape[2]})."
+                )
+            gate = gate[:, 0]
+        return gate.to(inner.dtype)
+
+
+class GatedConv2d(GatedLayer):
+    """x (batch, in, h, w) -> (batch, out, h', w'), with `down` (R, in, kh, kw) and `up` (out, R, 1, 1).
+
+    Stride, padding and dilation are the base's and belong to `down`.
+    """
+
+    def _inner(self, x: Tensor, down: Tensor) -> Tensor:
+        base = cast(nn.Conv2d, self.base)
+        padding = base.padding
+        if base.padding_mode != "zeros":
+            around = base._reversed_padding_repeated_twice  # pyright: ignore[reportPrivateUsage]
+            x, padding = F.pad(x, around, mode=base.padding_mode), 0
+        return F.conv2d(x, down, None, base.stride, padding, base.dilation)
+
+    def _outer(self, inner: Tensor, up: Tensor) -> Tensor:
+        return F.conv2d(inner, up)
+
+    def _accumulate(self, out: Tensor, inner: Tensor, up: Tensor) -> Tensor:
+        return out.add_(F.conv2d(inner, up))
+
+    def _gate_like(self, inner: Tensor, gate: Tensor) -> Tensor:
+        if gate.ndim == 1:
+            return gate.to(inner.dtype)[:, None, None]
+        height, width = (1, 1) if gate.shape[1] == 1 else (inner.shape[2], inner.shape[3])
+        if gate.shape[1] != height * width:
+            raise AdapterError(
+                f"A gate of {gate.shape[1]} tokens does not fit a grid of {height} x {width} positions; "
+                f"give it (batch, {height * width}, {gate.shape[2]})."
+            )
+        return gate.to(inner.dtype).transpose(1, 2).unflatten(2, (height, width))
+
+
+PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def factor_shapes(module: nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of `down` and `up` of an update of this module.
+
+    Raises:
+        AdapterError: the module can carry no low-rank update.
+    """
+    if isinstance(module, nn.Linear):
+        return (rank, module.in_features), (module.out_features, rank)
+    if isinstance(module, nn.Conv2d) and module.groups == 1:
+        kernel = cast("tuple[int, int]", module.kernel_size)
+        return (rank, module.in_channels, *kernel), (module.out_channels, rank, 1, 1)
+    raise AdapterError(f"{type(module).__name__} cannot carry an adapter; Linear and ungrouped Conv2d can.")
+
+
+def gated(base: nn.Module) -> GatedLayer:
+    """The gated layer for this module, with no resident yet: it changes no bit."""
+    return GatedLinear(base) if isinstance(base, nn.Linear) else GatedConv2d(base)
+
+
+def _product_dtype(x: Tensor, factor: Tensor) -> torch.dtype:
+    """The dtype to compute in: autocast's where it is on, otherwise the factors' own.
+
+    Factors are cast here and not by autocast, which casts a Parameter once for as long as its outermost block
+    lasts: a block around several optimiser steps would then train with the factors of the first.
+    """
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else factor.dtype

@@ -1,0 +1,107 @@
+"""Look at a pipeline's folder before loading it, so that what is wrong gets a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from lorastyle.adapters import read_header
+from lorastyle.errors import AdapterFileError, BaseError
+
+from .family import SUPPORTED, family_from_width, refuse_sdxl
+
+WITH_WEIGHTS = ("unet", "vae", "text_encoder")
+COMPONENTS = (*WITH_WEIGHTS, "tokenizer", "scheduler")
+
+
+@dataclass(frozen=True)
+class BaseFolder:
+    """A folder that can be loaded, and what its small files say."""
+
+    path: Path
+    family: str
+    variant: str | None  # "fp16" where there are only files of that variant
+
+
+def inspect_folder(path: Path, name: str) -> BaseFolder:
+    """Check the folder of a StableDiffusionPipeline: its parts, its family, its weight files' headers.
+
+    Raises:
+        BaseError: not a pipeline's folder, another kind of pipeline, a missing part, weights that are
+            missing, pickled or cut short; `name` is what the user called it.
+    """
+    index = _read_json(path / "model_index.json", name, "That is no folder of a diffusers pipeline")
+    kind = str(index.get("_class_name"))
+    if kind.startswith("StableDiffusionXL"):
+        raise refuse_sdxl(f'The base "{name}"')
+    if kind != "StableDiffusionPipeline":
+        raise BaseError(
+            f'The base "{name}" is a {kind}; lorastyle draws with a StableDiffusionPipeline ({SUPPORTED}).'
+        )
+    missing = [part for part in COMPONENTS if not (path / part).is_dir()]
+    if missing:
+        raise BaseError(
+            f'The base "{name}" lacks {_and(missing)}: a StableDiffusionPipeline has the folders '
+            f"{_and(COMPONENTS)}. Copy or download the whole folder again."
+        )
+    variants = {_check_weights(path / part, name) for part in WITH_WEIGHTS}
+    unet = _read_json(path / "unet" / "config.json", name, "The UNet cannot be built")
+    own = path / "lorastyle.json"
+    family = _read_json(own, name, "It is damaged").get("family") if own.exists() else None
+    return BaseFolder(
+        path,
+        family if isinstance(family, str) else family_from_width(_text_width(unet, name)),
+        "fp16" if variants == {"fp16"} else None,
+    )
+
+
+def _text_width(unet: Mapping[str, object], name: str) -> int:
+    width = unet.get("cross_attention_dim")
+    if not isinstance(width, int):
+        raise BaseError(
+            f'The base "{name}" has a UNet whose cross_attention_dim is {width!r}; one whole number is '
+            f"needed ({SUPPORTED})."
+        )
+    return width
+
+
+def _check_weights(folder: Path, name: str) -> str | None:
+    """The variant of the weights in `folder`, after reading their headers."""
+    files = sorted(folder.glob("*.safetensors"))
+    plain = [file for file in files if ".fp16" not in file.name and ".non_ema" not in file.name]
+    if not files:
+        pickled = sorted(file.name for file in folder.iterdir() if file.suffix in {".bin", ".ckpt", ".pt"})
+        raise BaseError(
+            f'The base "{name}" has no weights (*.safetensors) in {folder.name}/'
+            + (
+                f", only {_and(pickled)}: pickles can run code and are not opened. Convert them"
+                if pickled
+                else ""
+            )
+            + ". Get the folder again, with its safetensors files."
+        )
+    for file in plain or files:
+        try:
+            read_header(file)
+        except AdapterFileError as error:
+            raise BaseError(f'The base "{name}" has damaged weights. {error}') from error
+    return None if plain else "fp16"
+
+
+def _read_json(path: Path, name: str, consequence: str) -> Mapping[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BaseError(f'The base "{name}" has no {path.name} in {path.parent}. {consequence}.') from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BaseError(f"{path} cannot be read ({error}). {consequence}; get the folder again.") from error
+    if not isinstance(content, dict):
+        raise BaseError(f"{path} holds no JSON object. {consequence}; get the folder again.")
+    return cast("dict[str, object]", content)
+
+
+def _and(words: list[str] | tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,82 @@
+"""The command line: `lorastyle train`, `generate`, `info`, `demo`, `version`.
+
+To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
+when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
+command that needs it.
+
+Exit codes: 0 done, 1 an error that was explained, 2 a misspelt command line, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from rich.text import Text
+
+from lorastyle.errors import LorastyleError
+
+from .console import INTERRUPTED, explain_warnings, print_error
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "train": "Make an adapter from a folder of images.",
+    "generate": "Draw pictures from words, with adapters.",
+    "info": "Say what is in an adapter file.",
+    "demo": "Train on the sticker sample and draw with the result: the whole thing in two minutes.",
+    "version": "Print the versions that a bug report needs.",
+}
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("lorastyle")
+
+
+def _red(error: CycloptsError) -> Text:
+    return Text(f"error: {error}\nSee lorastyle {' '.join([*(error.command_chain or ()), '--help'])}", "red")
+
+
+def build_app() -> App:
+    """The commands as a cyclopts application."""
+    app = App(
+        name="lorastyle",
+        help="Make a small adapter from a handful of images, and draw with it.",
+        help_format="plaintext",
+        version=_version,
+        error_formatter=_red,
+        exit_on_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    for name, summary in COMMANDS.items():
+        app.command(f"lorastyle.cli.{name}:{name}", name=name, help=summary)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's own) and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a name that the terminal cannot spell must not end a training run
+            reconfigure(errors="replace")
+    try:
+        with explain_warnings():
+            result = build_app()(list(sys.argv[1:] if arguments is None else arguments))
+            sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except CycloptsError:
+        return 2
+    except LorastyleError as error:
+        print_error(str(error))
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print_error(str(interrupt) or "stopped")
+        return INTERRUPTED
+    except BrokenPipeError:  # `lorastyle info file | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

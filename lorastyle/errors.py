@@ -1,0 +1,70 @@
+"""Everything lorastyle raises on purpose.
+
+    LorastyleError
+     ├── ConfigError        settings: unknown keys, values out of range (every problem at once)
+     ├── AdapterError       an adapter cannot be used
+     │    ├── AdapterFileError   its file is damaged, unsafe, or of no known format
+     │    ├── TargetError        no module of the model matches
+     │    └── BaseMismatchError  it was made for another base
+     ├── BaseError          a base model cannot be loaded
+     ├── DatasetError       a folder holds no image that can be used
+     ├── TrainingError      training cannot go on
+     └── PictureError       a picture's metadata cannot be read
+
+Messages carry the value, what is allowed, and the next step.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class LorastyleError(Exception):
+    """Base of every error that lorastyle raises on purpose."""
+
+
+class ConfigError(LorastyleError, ValueError):
+    """Settings that cannot be used. `problems` lists every one of them."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class AdapterError(LorastyleError, ValueError):
+    """An adapter cannot be used."""
+
+
+class AdapterFileError(AdapterError):
+    """An adapter file is damaged, unsafe, or of no known format."""
+
+
+class TargetError(AdapterError):
+    """No module of the model matches what was asked for."""
+
+
+class BaseMismatchError(AdapterError):
+    """An adapter was made for another base model."""
+
+
+class BaseError(LorastyleError):
+    """A base model cannot be loaded."""
+
+
+class DatasetError(LorastyleError, ValueError):
+    """A folder holds no image that can be used."""
+
+
+class TrainingError(LorastyleError):
+    """Training cannot go on."""
+
+
+class PictureError(LorastyleError, ValueError):
+    """A picture's metadata cannot be read."""
+
+
+def near_miss(value: str, allowed: Iterable[str]) -> str:
+    """` Did you mean "x"?` for the closest allowed word, or an empty string."""
+    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
+    return f' Did you mean "{close[0]}"?' if close else ""

@@ -1,0 +1,189 @@
+"""Requests in, pictures out: one base, one bank over it, one batch at a time."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lorastyle.bank import AdapterBank, attach
+from lorastyle.bases import StableDiffusion
+from lorastyle.errors import ConfigError
+
+from .request import GenerateRequest
+from .residents import Residents
+from .schedulers import build_scheduler, name_of
+
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, and the request that draws just this one: its own seed, number 1, nothing left open."""
+
+    image: Image.Image
+    request: GenerateRequest
+
+
+class Engine:
+    """Draws requests with one loaded base. Adapters stay attached for the next request.
+
+    Args:
+        base: what `load_base` returned.
+        bank: a bank that is attached to `base` already, such as the one in training; its own adapters stay as
+            they are, and act on every request. None attaches a new one.
+        batch_size: how many pictures of a request are drawn at once.
+        keep: how many adapters of requests stay attached when they are not used.
+
+    Threads may share an engine: requests are drawn one after another.
+
+    Raises:
+        AdapterError: `bank` is None and `base` has a bank attached already.
+    """
+
+    def __init__(
+        self,
+        base: StableDiffusion,
+        *,
+        bank: AdapterBank | None = None,
+        batch_size: int = 4,
+        keep: int = 8,
+    ) -> None:
+        if batch_size < 1 or keep < 0:
+            raise ConfigError(f"batch_size is {batch_size} and keep {keep}; at least 1 and 0 are needed.")
+        self.base = base
+        self.bank = attach(base.components) if bank is None else bank
+        self.batch_size = batch_size
+        self._residents = Residents(self.bank, base, keep)
+        self._lock = threading.Lock()
+
+    def generate(
+        self,
+        request: GenerateRequest,
+        *,
+        on_step: OnStep | None = None,
+        on_picture: Callable[[Picture], None] | None = None,
+    ) -> list[Picture]:
+        """Draw `request.number` pictures.
+
+        Picture i starts from noise of a CPU generator seeded `seed + i`. It is the same whatever else is
+        drawn, up to the order in which sums of floating-point numbers are taken in a larger batch.
+
+        Args:
+            request: what to draw.
+            on_step: called as (steps done, steps in all) over the whole request.
+            on_picture: called with each picture as soon as its batch is done.
+
+        Raises:
+            ConfigError: the request names another base than this engine's.
+            AdapterError: an adapter is not found, damaged, or made for another family.
+            BaseError: numbers that are not finite.
+        """
+        with self._lock, torch.no_grad():
+            request = self._complete(request)
+            request = replace(request, adapters=self._residents.use(request.adapters))
+            pictures: list[Picture] = []
+            for picture in self._draw(request, on_step):
+                pictures.append(picture)
+                if on_picture is not None:
+                    on_picture(picture)
+            return pictures
+
+    def _complete(self, request: GenerateRequest) -> GenerateRequest:
+        """The same request with nothing left open."""
+        if request.base not in (None, self.base.name):
+            raise ConfigError(
+                f'This engine draws with the base "{self.base.name}", the request names "{request.base}". '
+                f'Load that one: Engine(load_base("{request.base}")).'
+            )
+        return replace(
+            request,
+            seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
+            width=request.width or self.base.resolution,
+            height=request.height or self.base.resolution,
+            scheduler=request.scheduler or name_of(self.base.pipe.scheduler),
+            base=self.base.name,
+        )
+
+    def _draw(self, request: GenerateRequest, on_step: OnStep | None) -> Iterator[Picture]:
+        prompt, negative = self.base.encode_prompts([request.prompt, request.negative_prompt]).split(1)
+        seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
+        batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
+        for index, batch in enumerate(batches):
+            latents = self._denoise(request, prompt, negative, batch, _share(on_step, index, len(batches)))
+            for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
+                yield Picture(_to_image(pixels), replace(request, seed=seed, number=1))
+
+    def _denoise(
+        self, request: GenerateRequest, prompt: Tensor, negative: Tensor, seeds: range, on_step: OnStep | None
+    ) -> Tensor:
+        """Latents (b, c, h/8, w/8) that the diffusers pipeline draws for `seeds`, as the UNet knows them."""
+        pipe, height, width = self.base.pipe, cast(int, request.height), cast(int, request.width)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        grid = (
+            1,
+            self.base.latent_channels,
+            height // self.base.pixels_per_latent,
+            width // self.base.pixels_per_latent,
+        )
+        noise = torch.cat([torch.randn(grid, generator=generator) for generator in generators])
+
+        scheduler = build_scheduler(request.scheduler, pipe.scheduler)
+        steps_done = 0
+
+        def step_end(_pipe: Any, _index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            nonlocal steps_done
+            steps_done += 1
+            if on_step is not None:
+                on_step(steps_done, len(scheduler.timesteps))
+            return values
+
+        with self.base.mixed_precision(), _swapped(pipe, scheduler):
+            drawn = pipe(
+                prompt_embeds=prompt.expand(len(seeds), -1, -1),
+                negative_prompt_embeds=negative.expand(len(seeds), -1, -1),
+                latents=noise,
+                generator=generators,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                height=height,
+                width=width,
+                output_type="latent",
+                callback_on_step_end=step_end,
+            )
+        return cast(Tensor, drawn.images)
+
+
+class _swapped:
+    """The pipeline with another scheduler and no progress bar; both put back on leaving."""
+
+    def __init__(self, pipe: Any, scheduler: Any) -> None:
+        self._pipe, self._scheduler = pipe, scheduler
+
+    def __enter__(self) -> None:
+        self._earlier = self._pipe.scheduler, dict(getattr(self._pipe, "_progress_bar_config", {}))
+        self._pipe.scheduler = self._scheduler
+        self._pipe.set_progress_bar_config(disable=True)
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.scheduler, bars = self._earlier
+        self._pipe.set_progress_bar_config(**bars)
+
+
+def _share(on_step: OnStep | None, index: int, batches: int) -> OnStep | None:
+    """`on_step` for one batch of several, counting over all of them."""
+    if on_step is None:
+        return None
+    return lambda done, total: on_step(index * total + done, batches * total)
+
+
+def _to_image(pixels: Tensor) -> Image.Image:
+    """(3, h, w) in -1..1 -> RGB."""
+    levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).numpy())

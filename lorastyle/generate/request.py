@@ -1,0 +1,249 @@
+"""What to draw: the one schema behind the command line, the Python API, manifests and pictures' metadata."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+from lorastyle.errors import ConfigError, near_miss
+
+from .schedulers import SCHEDULERS, scheduler_name
+
+MAX_SEED = 2**53 - 1  # the largest whole number that JSON keeps in every language
+MAX_TEXT = 10_000
+SIZES = (16, 4096)
+STEPS = (1, 1000)
+GUIDANCE = (0.0, 100.0)
+NUMBER = (1, 10_000)
+
+_SCALE = re.compile(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class AdapterUse:
+    """One adapter of a request, written "path-or-name:scale".
+
+    Raises:
+        ConfigError: an empty name, a scale that is no finite number.
+    """
+
+    name: str
+    """A path, or the name of a file in ./adapters or LORASTYLE_HOME/adapters."""
+    scale: float = 1.0
+    """The multiplier: 0 is off, 1 as trained; negative and larger values are allowed."""
+    hash: str | None = None
+    """First 12 hex digits of the weights' sha256, recorded when a picture is drawn."""
+
+    def __post_init__(self) -> None:
+        problems = _adapter_problems({"name": self.name, "scale": self.scale, "hash": self.hash})
+        if problems:
+            raise ConfigError(problems)
+        object.__setattr__(self, "scale", float(self.scale))
+
+    @classmethod
+    def parse(cls, text: str) -> AdapterUse:
+        """Read "cat", "cat:0.8" or "C:\\cats\\cat.safetensors:-1".
+
+        Only a number after the last colon is a scale; without one it is 1.
+        """
+        found = _SCALE.fullmatch(text)
+        return cls(found[1], float(found[2])) if found else cls(text)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.scale!r}"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> AdapterUse:
+        """The inverse of `to_dict`; unknown keys are errors."""
+        problems = [*_unknown_keys(values, cls, "adapters: "), *_adapter_problems(values)]
+        if problems:
+            raise ConfigError(problems)
+        return cls(**cast("dict[str, Any]", values))
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values; `hash` only where it is known."""
+        known: dict[str, object] = {"name": self.name, "scale": self.scale}
+        return known if self.hash is None else {**known, "hash": self.hash}
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """What to draw. Every problem with its values is reported at once.
+
+    Raises:
+        ConfigError: values that cannot be used; `.problems` has one sentence for each.
+    """
+
+    prompt: str
+    """What the picture shows."""
+    negative_prompt: str = ""
+    """What it should not show; heeded where guidance is above 1."""
+    adapters: tuple[AdapterUse, ...] = ()
+    """Which adapters, each with its scale."""
+    seed: int | None = None
+    """Seed of the first picture, each further one takes the next; None draws a random one and records it."""
+    steps: int = 30
+    """How many denoising steps."""
+    guidance: float = 5.0
+    """How strictly to follow the prompt (classifier-free guidance); 1 and below switch it off."""
+    width: int | None = None
+    """Pixels, a multiple of 8; None is the base's own size."""
+    height: int | None = None
+    """Pixels, a multiple of 8; None is the base's own size."""
+    number: int = 1
+    """How many pictures."""
+    scheduler: str | None = None
+    """ddim, euler, euler a, heun, dpm++ 2m, dpm++ 2m karras, unipc, pndm; None is the base's own."""
+    base: str | None = None
+    """"embedded", a folder or a Hub id; None is LORASTYLE_BASE, else "embedded"."""
+
+    def __post_init__(self) -> None:
+        problems = _request_problems({f.name: getattr(self, f.name) for f in fields(self)})
+        if problems:
+            raise ConfigError(problems)
+        object.__setattr__(self, "guidance", float(self.guidance))
+        if self.scheduler is not None:
+            object.__setattr__(self, "scheduler", scheduler_name(self.scheduler))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> GenerateRequest:
+        """Build a request from plain values: the inverse of `to_dict`.
+
+        An adapter may be a table {name, scale} or the text "name:scale".
+
+        Raises:
+            ConfigError: unknown keys, with the nearest known one, and every problem with the values.
+        """
+        values = dict(values)
+        problems = _unknown_keys(values, cls)
+        if isinstance(values.get("adapters"), (list, tuple)):
+            uses, adapter_problems = _adapter_uses(cast("Sequence[object]", values["adapters"]))
+            problems += adapter_problems
+            values["adapters"] = uses
+        if "prompt" not in values:
+            problems.append("prompt is missing: say what to draw.")
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        problems += _request_problems(known)
+        if problems:
+            raise ConfigError(problems)
+        return cls(**cast("dict[str, Any]", known))
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, ready for JSON or TOML; what is None is left out."""
+        values: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["adapters"] = [use.to_dict() for use in self.adapters]
+        return {key: value for key, value in values.items() if value is not None}
+
+
+def _adapter_uses(items: Sequence[object]) -> tuple[tuple[AdapterUse, ...], list[str]]:
+    uses: list[AdapterUse] = []
+    problems: list[str] = []
+    for item in items:
+        try:
+            if isinstance(item, AdapterUse):
+                uses.append(item)
+            elif isinstance(item, str):
+                uses.append(AdapterUse.parse(item))
+            elif isinstance(item, Mapping):
+                uses.append(AdapterUse.from_dict(cast("Mapping[str, object]", item)))
+            else:
+                problems.append(f'adapters: {item!r} is neither "name:scale" nor a table of name and scale.')
+        except ConfigError as error:
+            problems += error.problems
+    return tuple(uses), problems
+
+
+def _unknown_keys(values: Mapping[str, object], schema: type[Any], where: str = "") -> list[str]:
+    allowed = [f.name for f in fields(schema)]
+    return [
+        f"{where}unknown key {key!r}.{near_miss(str(key), allowed)} Allowed are {', '.join(allowed)}."
+        for key in values
+        if key not in allowed
+    ]
+
+
+def _adapter_problems(values: Mapping[str, object]) -> list[str]:
+    name, scale, digest = values.get("name"), values.get("scale", 1.0), values.get("hash")
+    problems: list[str] = []
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        problems.append(f"adapters: the name is {name!r}; a path or a name is needed.")
+    elif len(name) > MAX_TEXT:
+        problems.append(f"adapters: a name of {len(name):,} letters; at most {MAX_TEXT:,} are allowed.")
+    if not _is_number(scale):
+        problems.append(
+            f"adapters: the scale of {name!r} is {scale!r}; a finite number is needed, 1 is as trained."
+        )
+    if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest)):
+        problems.append(f"adapters: the hash of {name!r} is {digest!r}; 12 hex digits are needed.")
+    return problems
+
+
+def _request_problems(values: Mapping[str, object]) -> list[str]:
+    """What is wrong with the values given; a field that is not among them is not judged."""
+    problems: list[str] = []
+
+    def judge(key: str, good: bool, needed: str) -> None:
+        if not good:
+            shown = repr(values[key])
+            problems.append(f"{key} is {shown if len(shown) < 80 else shown[:77] + '...'}; {needed}.")
+
+    for key in ("prompt", "negative_prompt"):
+        if key in values:
+            text = values[key]
+            judge(
+                key,
+                isinstance(text, str) and len(text) <= MAX_TEXT,
+                f"text of at most {MAX_TEXT:,} letters is needed",
+            )
+    for key, (low, high) in (("steps", STEPS), ("number", NUMBER)):
+        if key in values:
+            judge(key, _is_whole(values[key], low, high), f"a whole number from {low} to {high} is needed")
+    for key in ("width", "height"):
+        size = values.get(key)
+        if size is not None:
+            good = _is_whole(size, *SIZES) and cast(int, size) % 8 == 0
+            judge(
+                key,
+                good,
+                f"a multiple of 8 from {SIZES[0]} to {SIZES[1]} is needed, or none for the base's own",
+            )
+    if "guidance" in values:
+        guidance = values["guidance"]
+        good = _is_number(guidance) and GUIDANCE[0] <= cast(float, guidance) <= GUIDANCE[1]
+        judge("guidance", good, f"a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g} is needed")
+    if values.get("seed") is not None:
+        number = values.get("number", 1)  # each further picture takes the next seed
+        last = MAX_SEED - (cast(int, number) - 1 if _is_whole(number, *NUMBER) else 0)
+        judge("seed", _is_whole(values["seed"], 0, last), f"a whole number from 0 to {last} is needed")
+    if values.get("scheduler") is not None:
+        word = values["scheduler"]
+        hint = near_miss(word.lower(), SCHEDULERS) if isinstance(word, str) else ""
+        good = isinstance(word, str) and scheduler_name(word) is not None
+        judge("scheduler", good, f"allowed are {', '.join(SCHEDULERS)}")
+        problems[-1:] = [problems[-1] + hint] if problems and not good else problems[-1:]
+    if values.get("base") is not None:
+        base = values["base"]
+        judge(
+            "base", isinstance(base, str) and bool(base.strip()), '"embedded", a folder or a Hub id is needed'
+        )
+    return problems + _adapters_problems(values.get("adapters", ()))
+
+
+def _adapters_problems(adapters: object) -> list[str]:
+    uses = cast("tuple[object, ...]", adapters) if isinstance(adapters, tuple) else None
+    if uses is None or not all(isinstance(use, AdapterUse) for use in uses):
+        return [f'adapters is {adapters!r}; a tuple is needed, such as (AdapterUse.parse("cat:0.8"),).']
+    names = [cast(AdapterUse, use).name for use in uses]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return [f"adapters: {name!r} is there twice. Name it once, with the sum of the scales." for name in twice]
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,114 @@
+"""Which adapters are attached: those in use, and a few that may be wanted again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lorastyle.adapters import FAMILIES, load_adapter, model_hash, read_info
+from lorastyle.bank import AdapterBank
+from lorastyle.bases import StableDiffusion
+from lorastyle.errors import BaseMismatchError, ConfigError
+
+from .library import find_adapter
+from .request import AdapterUse
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file as it was when it was read; written anew, it is another one."""
+
+    path: Path
+    modified: int
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> _File:
+        path = path.resolve()
+        status = path.stat()
+        return cls(path, status.st_mtime_ns, status.st_size)
+
+
+@dataclass(frozen=True)
+class _Resident:
+    name: str  # in the bank
+    hash: str
+
+
+class Residents:
+    """Files attached to a bank, the least recently used let go first."""
+
+    def __init__(self, bank: AdapterBank, base: StableDiffusion, keep: int) -> None:
+        self._bank, self._base, self._keep = bank, base, keep
+        self._files: dict[_File, _Resident] = {}  # in the order of last use
+
+    def use(self, uses: Sequence[AdapterUse]) -> tuple[AdapterUse, ...]:
+        """Attach `uses` at their scales and everything else at 0; the same uses with their hashes.
+
+        Nothing changes unless all of them can be used.
+
+        Raises:
+            AdapterError: not found, damaged, no module matches, or made for another family.
+            ConfigError: two of them are the same file.
+        """
+        files = {use: _File.of(find_adapter(use.name, use.hash)) for use in uses}
+        self._refuse_twins(files)
+        for file in files.values():
+            if file not in self._files:
+                self._refuse_other_family(file.path)
+        for file in files.values():
+            self._files[file] = self._files.pop(file, None) or self._attach(file)
+        self._let_go(set(files.values()))
+
+        chosen = {self._files[file].name: use.scale for use, file in files.items()}
+        self._bank.set_scales(
+            {resident.name: chosen.get(resident.name, 0.0) for resident in self._files.values()}
+        )
+        return tuple(self._recorded(use, self._files[file].hash) for use, file in files.items())
+
+    def _attach(self, file: _File) -> _Resident:
+        taken = set(self._bank.names)
+        names = (file.path.stem if i == 1 else f"{file.path.stem}-{i}" for i in range(1, len(taken) + 2))
+        name = next(name for name in names if name not in taken)
+        self._bank.add(load_adapter(file.path, self._base.module_shapes(), name=name), scale=0.0)
+        return _Resident(name, model_hash(file.path)[:12])
+
+    def _let_go(self, in_use: set[_File]) -> None:
+        spare = [file for file in self._files if file not in in_use]
+        for file in spare[: max(0, len(spare) - self._keep)]:
+            self._bank.remove(self._files.pop(file).name)
+
+    def _refuse_other_family(self, path: Path) -> None:
+        made_for = read_info(path).family
+        if made_for is not None and made_for != self._base.family:
+            raise BaseMismatchError(
+                f'The adapter "{path.name}" was made for {_title(made_for)}; the base "{self._base.name}" is '
+                f"{_title(self._base.family)}. Use it with a base of its own family."
+            )
+
+    @staticmethod
+    def _refuse_twins(files: dict[AdapterUse, _File]) -> None:
+        names: dict[_File, str] = {}
+        for use, file in files.items():
+            if file in names:
+                raise ConfigError(
+                    f'adapters: "{names[file]}" and "{use.name}" are the same file. Name it once, with the '
+                    "sum of the scales."
+                )
+            names[file] = use.name
+
+    @staticmethod
+    def _recorded(use: AdapterUse, digest: str) -> AdapterUse:
+        if use.hash is not None and use.hash != digest:
+            warnings.warn(
+                f'The adapter "{use.name}" has the weights {digest}, the request was made with {use.hash}: '
+                "the picture will differ.",
+                stacklevel=4,
+            )
+        return replace(use, hash=digest)
+
+
+def _title(family: str) -> str:
+    return FAMILIES[family].title if family in FAMILIES else f'"{family}"'

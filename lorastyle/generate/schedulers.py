@@ -1,0 +1,67 @@
+"""Schedulers by the names people use, as diffusers classes built from the base's own noise schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """A diffusers class, the options that make it this scheduler, and its name in A1111's text."""
+
+    kind: str
+    sampler: str
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    schedule_type: str | None = None
+
+
+SCHEDULERS: Mapping[str, Scheduler] = {
+    "ddim": Scheduler("DDIMScheduler", "DDIM"),
+    "euler": Scheduler("EulerDiscreteScheduler", "Euler"),
+    "euler a": Scheduler("EulerAncestralDiscreteScheduler", "Euler a"),
+    "heun": Scheduler("HeunDiscreteScheduler", "Heun"),
+    "dpm++ 2m": Scheduler("DPMSolverMultistepScheduler", "DPM++ 2M"),
+    "dpm++ 2m karras": Scheduler(
+        "DPMSolverMultistepScheduler", "DPM++ 2M", {"use_karras_sigmas": True}, schedule_type="Karras"
+    ),
+    "unipc": Scheduler("UniPCMultistepScheduler", "UniPC"),
+    "pndm": Scheduler("PNDMScheduler", "PLMS"),
+}
+
+_ALIASES = {
+    "euler ancestral": "euler a",
+    "dpm++": "dpm++ 2m",
+    "dpm++2m": "dpm++ 2m",
+    "plms": "pndm",
+}
+
+
+def scheduler_name(word: str) -> str | None:
+    """The name in SCHEDULERS that `word` means ("DPM++ 2M", "dpmpp_2m", "k_euler_a"), or None."""
+    plain = " ".join(word.lower().replace("_", " ").replace("-", " ").replace("dpmpp", "dpm++").split())
+    plain = plain.removeprefix("k ")
+    plain = _ALIASES.get(plain, plain)
+    return plain if plain in SCHEDULERS else None
+
+
+def name_of(scheduler: Any) -> str | None:
+    """The name in SCHEDULERS of a diffusers scheduler, or None where none describes it."""
+    kind = type(scheduler).__name__
+    for name, known in reversed(list(SCHEDULERS.items())):
+        if known.kind == kind and all(
+            getattr(scheduler.config, k, None) == v for k, v in known.options.items()
+        ):
+            return name
+    return None
+
+
+def build_scheduler(name: str | None, base_scheduler: Any) -> Any:
+    """A fresh scheduler on the base's noise schedule; None keeps the base's own kind."""
+    import diffusers
+
+    if name is None:
+        return type(base_scheduler).from_config(base_scheduler.config)
+    known = SCHEDULERS[name]
+    return getattr(diffusers, known.kind).from_config(base_scheduler.config, **known.options)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from lorastyle.adapters import Adapter, read_info, save_adapter
+from lorastyle.errors import AdapterFileError
+from tests.adapters.examples import UNET, low_rank, mixed_adapter
+
+
+def saved(tmp_path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    adapter = mixed_adapter("sticker").with_metadata(metadata or {})
+    return save_adapter(adapter, tmp_path / "a.safetensors")
+
+
+def test_everything_a_header_tells(tmp_path: Path) -> None:
+    info = read_info(saved(tmp_path, {"lorastyle.recipe": '{"steps": 300}'}))
+    adapter = mixed_adapter()
+    assert (info.name, info.trigger, info.formats) == ("sticker", "zkx", ("kohya",))
+    assert (info.family, info.family_from, info.text_width, info.notes) == ("sd1", "metadata", 768, ())
+    assert dict(info.ranks) == {4: 3, 2: 2, 8: 1, 3: 1, 5: 1}
+    assert dict(info.alphas) == {4.0: 6, 2.0: 2}  # one for each component
+    assert info.parameters == adapter.parameters
+    assert info.components["unet"].modules == 6 and info.components["text_encoder"].modules == 2
+    assert info.components["unet"].bytes == 2 * info.components["unet"].parameters + 4 * 6
+    assert info.dtypes == ("F16",) and info.recipe["lorastyle.recipe"] == '{"steps": 300}'
+    assert len(info.hashes["sshs_model_hash"]) == 64
+    back = json.loads(json.dumps(info.as_dict()))
+    assert back["components"]["unet"]["modules"] == 6 and back["ranks"]["8"] == 1
+
+
+def test_describe_is_plain_and_safe_to_print(tmp_path: Path) -> None:
+    text = read_info(
+        saved(tmp_path, {"lorastyle.recipe": "\x1b[2Jboo\nfile: fake", "lorastyle.\x1b[2J": ""})
+    ).describe()
+    assert "Stable Diffusion 1.x (from metadata)" in text and '"zkx": put it into the prompt' in text
+    assert "\x1b" not in text and "\nfile: fake" not in text and "boo file: fake" in text
+
+
+@pytest.mark.parametrize(("width", "family"), [(768, "sd1"), (1024, "sd2"), (2048, "sdxl"), (384, None)])
+def test_the_text_width_tells_the_family(tmp_path: Path, width: int, family: str | None) -> None:
+    update = low_rank((24, width), 4, 4.0)
+    for stem in (f"lora_unet_{UNET.replace('.', '_')}_attn2_to_k", f"unet.{UNET}.attn2.to_k"):
+        down, up = ("lora_down", "lora_up") if "lora_unet" in stem else ("lora_A", "lora_B")
+        file = tmp_path / "a.safetensors"
+        safetensors.torch.save_file(
+            {f"{stem}.{down}.weight": update.down, f"{stem}.{up}.weight": update.up}, file
+        )
+        info = read_info(file)
+        assert info.family == family and info.text_width == width
+        assert info.family_from == ("text width" if family else "nothing")
+        assert bool(info.notes) == (family is None)
+        assert info.alphas == {} and "each equals its rank" in info.describe()
+
+
+def test_weights_outweigh_metadata_that_disagrees(tmp_path: Path) -> None:
+    info = read_info(saved(tmp_path, {"lorastyle.base": "sd2"}))
+    assert (info.family, info.family_from) == ("sd1", "text width")
+    assert info.notes == ("the metadata says sd2, but the weights are those of Stable Diffusion 1.x",)
+    own = read_info(saved(tmp_path, {"lorastyle.base": "lorastyle-icons"}))
+    assert (own.family, own.notes) == ("lorastyle-icons", ())
+
+
+def test_other_algorithms_are_counted_not_hidden(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({"lora_unet_x.hada_w1_a": torch.ones(2, 3)}, file)
+    info = read_info(file)
+    assert dict(info.unsupported) == {"LoHa": 1} and "not read:         1 module of LoHa" in info.describe()
+    safetensors.torch.save_file({"weight": torch.ones(2, 3)}, file)
+    with pytest.raises(AdapterFileError, match="holds 'weight'"):
+        read_info(file)
+
+
+def test_info_is_instant_even_for_a_big_file(tmp_path: Path) -> None:
+    update = low_rank((64, 64), 4, 4.0)
+    modules = {f"m.{i}.to_q": update for i in range(800)}
+    path = save_adapter(Adapter("big", {"unet": modules}), tmp_path / "a.safetensors")
+    times: list[float] = []
+    for _ in range(5):
+        start = time.process_time()
+        assert read_info(path).components["unet"].modules == 800
+        times.append(time.process_time() - start)
+    assert min(times) < 0.05
+
+
+def test_neither_import_nor_info_needs_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; import lorastyle.adapters as a; print(a.read_info(sys.argv[1]).describe());"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules;"
+        "a.load_adapter; assert 'torch' in sys.modules;"
+        "assert set(a.__all__) <= set(dir(a)); [getattr(a, n) for n in a.__all__]"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(saved(tmp_path))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Stable Diffusion 1.x" in done.stdout
+
+
+def test_a_misspelt_name_is_an_attribute_error() -> None:
+    import lorastyle.adapters
+
+    with pytest.raises(AttributeError, match="read_inof"):
+        _ = lorastyle.adapters.read_inof  # pyright: ignore

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lorastyle.bases import EMBEDDED, load_base
+from lorastyle.bases.quiet import quiet
+from lorastyle.errors import BaseError
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_weights_are_upcast_exactly_frozen_and_in_eval_mode(saved: Path) -> None:
+    base = load_base(str(saved), device="cpu")
+    stored = load_file(saved / "unet" / "diffusion_pytorch_model.safetensors")
+    assert {t.dtype for t in stored.values()} == {torch.float16}
+    for name, weight in base.pipe.unet.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, stored[name].float())
+    for part in (base.pipe.unet, base.pipe.text_encoder, base.pipe.vae):
+        assert not part.training
+        assert not any(p.requires_grad or p.dtype != torch.float32 for p in part.parameters())
+
+
+def test_the_base_says_what_it_is(saved: Path) -> None:
+    base = load_base(str(saved), device="cpu")
+    assert (base.name, base.family, base.resolution) == (str(saved), "sd-16", 64)
+    assert base.prediction_type == "v_prediction"
+    assert set(base.components) == {"unet", "text_encoder"}
+    assert base.pipe.safety_checker is None
+
+
+def test_lorastyle_json_names_the_family(copy: Path) -> None:
+    (copy / "lorastyle.json").write_text('{"family": "lorastyle-icons", "version": 1}')
+    assert load_base(str(copy), device="cpu").family == "lorastyle-icons"
+
+
+def test_the_environment_names_the_default(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORASTYLE_BASE", str(saved))
+    assert load_base(device="cpu").name == str(saved)
+
+
+def test_float16_on_a_cpu_is_refused(saved: Path) -> None:
+    with pytest.raises(BaseError, match="100 times slower"):
+        load_base(str(saved), device="cpu", dtype=torch.float16)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "toaster"])
+def test_a_device_that_is_not_there(saved: Path, device: str) -> None:
+    with pytest.raises(BaseError, match=f'"{device}" cannot be used'):
+        load_base(str(saved), device=device)
+
+
+def test_only_fp16_variant_files(copy: Path) -> None:
+    for part in ("unet", "vae", "text_encoder"):
+        for file in (copy / part).glob("*.safetensors"):
+            file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
+    assert load_base(str(copy), device="cpu").resolution == 64
+
+
+def test_loading_is_silent_and_puts_verbosity_back(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    load_base(str(saved), device="cpu")
+    assert capfd.readouterr() == ("", "")
+    assert (diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()) == before
+    assert diffusers_logging.is_progress_bar_enabled()
+    with pytest.raises(ZeroDivisionError), quiet():
+        assert diffusers_logging.get_verbosity() == logging.ERROR != before[0]
+        raise ZeroDivisionError
+    assert diffusers_logging.get_verbosity() == before[0]
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_a_missing_component_is_named(copy: Path, part: str) -> None:
+    shutil.rmtree(copy / part)
+    with pytest.raises(BaseError, match=rf"lacks {part}: .*whole folder again"):
+        load_base(str(copy), device="cpu")
+
+
+def test_truncated_weights(copy: Path) -> None:
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(BaseError, match=r"damaged weights.*diffusion_pytorch_model"):
+        load_base(str(copy), device="cpu")
+
+
+def test_a_git_lfs_pointer(copy: Path) -> None:
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\n"
+    )
+    with pytest.raises(BaseError, match="git lfs pull"):
+        load_base(str(copy), device="cpu")
+
+
+def test_pickled_weights_are_not_opened(copy: Path) -> None:
+    file = copy / "text_encoder" / "model.safetensors"
+    file.rename(file.with_name("pytorch_model.bin"))
+    with pytest.raises(BaseError, match=r"only pytorch_model\.bin: pickles can run code"):
+        load_base(str(copy), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "part", ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"]
+)
+def test_a_tensor_that_is_missing_is_not_made_up(copy: Path, part: str) -> None:
+    file = copy / f"{part}.safetensors"
+    tensors = load_file(file)
+    del tensors[sorted(tensors)[-1]]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(BaseError, match="again"):
+        load_base(str(copy), device="cpu")
+
+
+def test_sdxl_is_refused_with_a_clear_sentence(copy: Path) -> None:
+    rewrite(copy / "unet" / "config.json", cross_attention_dim=2048)
+    with pytest.raises(BaseError, match=r"Stable Diffusion XL.*1\.x and 2\.x so far"):
+        load_base(str(copy), device="cpu")
+    rewrite(copy / "model_index.json", _class_name="StableDiffusionXLPipeline")
+    with pytest.raises(BaseError, match="Stable Diffusion XL"):
+        load_base(str(copy), device="cpu")
+    rewrite(copy / "model_index.json", _class_name="FluxPipeline")
+    with pytest.raises(BaseError, match="is a FluxPipeline"):
+        load_base(str(copy), device="cpu")
+
+
+@pytest.mark.parametrize(("width", "family"), [(768, "sd1"), (1024, "sd2"), (16, "sd-16")])
+def test_the_width_of_cross_attention_tells_the_family(copy: Path, width: int, family: str) -> None:
+    from lorastyle.bases.folder import inspect_folder
+
+    rewrite(copy / "unet" / "config.json", cross_attention_dim=width)
+    assert inspect_folder(copy, "x").family == family
+
+
+def test_damaged_json(copy: Path) -> None:
+    (copy / "model_index.json").write_text("{")
+    with pytest.raises(BaseError, match=r"model_index\.json cannot be read"):
+        load_base(str(copy), device="cpu")
+
+
+def test_a_folder_that_is_no_pipeline(tmp_path: Path) -> None:
+    with pytest.raises(BaseError, match=r"has no model_index\.json"):
+        load_base(str(tmp_path))
+
+
+def test_a_name_that_is_nothing() -> None:
+    with pytest.raises(BaseError, match=r'There is no base "embeded"\..*Did you mean "embedded"'):
+        load_base("embeded")
+
+
+def test_a_single_checkpoint_gets_the_next_step(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    with pytest.raises(BaseError, match="from_single_file"):
+        load_base(str(file))
+
+
+def test_a_hub_id_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(BaseError, match=r'"nobody/nothing".*Hub (cannot be reached|is switched off)'):
+        load_base("nobody/nothing")
+
+
+@pytest.mark.skipif(not (EMBEDDED / "model_index.json").exists(), reason="the embedded base is not built")
+def test_the_embedded_base() -> None:
+    base = load_base("embedded", device="cpu")
+    assert (base.family, base.resolution, base.prediction_type) == ("lorastyle-icons", 128, "v_prediction")

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from lorastyle.bases import StableDiffusion, compute_dtype
+from lorastyle.bases.precision import cpu_has_bfloat16
+from lorastyle.errors import BaseError
+from tests.tiny import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def base() -> StableDiffusion:
+    return StableDiffusion(tiny_pipeline(), dtype=torch.float32)
+
+
+def test_prompt_embeddings_are_those_of_the_pipeline(base: StableDiffusion) -> None:
+    ours = base.encode_prompts(["a cat", "a much longer dog"])
+    theirs, negative = base.pipe.encode_prompt(["a cat", "a much longer dog"], base.device, 1, True)
+    assert ours.shape == (2, 32, 16)
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, negative)
+    assert not torch.equal(ours[0], ours[1])
+
+
+def test_words_that_are_dropped_are_named(base: StableDiffusion) -> None:
+    with pytest.warns(UserWarning, match=r'33 tokens long .* reads 30\. Dropped: "b c d"'):
+        long = base.encode_prompts(["a " * 30 + "b c d"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(base.encode_prompts(["a " * 30]), long)
+        assert not torch.equal(base.encode_prompts(["a " * 29]), long)
+
+
+def test_gradients_flow_into_the_text_encoder_where_enabled(base: StableDiffusion) -> None:
+    weight = next(base.pipe.text_encoder.parameters())
+    weight.requires_grad_(True)
+    try:
+        assert base.encode_prompts(["a cat"]).requires_grad
+        with torch.no_grad():
+            assert not base.encode_prompts(["a cat"]).requires_grad
+    finally:
+        weight.requires_grad_(False)
+
+
+def test_moments_and_latents_are_the_autoencoders_own(base: StableDiffusion) -> None:
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    moments = base.encode_images(pixels)
+    assert moments.shape == (2, 8, 8, 8)
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        own = base.pipe.vae.encode(pixels).latent_dist
+    expected = (own.mean + own.std * noise) * base.pipe.vae.config.scaling_factor
+    torch.testing.assert_close(base.latents(moments, noise), expected)
+    assert not torch.equal(base.latents(moments, torch.zeros_like(noise)), expected)
+
+
+def test_decode_is_the_inverse_scale_and_stays_in_range(base: StableDiffusion) -> None:
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    pixels = base.decode(latents)
+    with torch.no_grad():
+        expected = base.pipe.vae.decode(latents / base.pipe.vae.config.scaling_factor).sample.clamp(-1, 1)
+    assert pixels.shape == (2, 3, 64, 64)
+    assert torch.equal(pixels, expected)
+    assert float(pixels.abs().max()) <= 1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_latents_that_are_not_finite_raise(base: StableDiffusion, bad: float) -> None:
+    latents = torch.zeros(1, 4, 8, 8)
+    latents[0, 0, 0, 0] = bad
+    with pytest.raises(BaseError, match="not finite while drawing"):
+        base.decode(latents)
+    with pytest.raises(BaseError, match="not finite while encoding"):
+        base.encode_images(torch.full((1, 3, 64, 64), bad))
+
+
+def test_predict_is_the_unet(base: StableDiffusion) -> None:
+    noisy, steps, words = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), base.encode_prompts(["a", "b"])
+    with torch.no_grad():
+        expected = base.pipe.unet(noisy, steps, encoder_hidden_states=words).sample
+        assert torch.equal(base.predict(noisy, steps, words), expected)
+
+
+def test_autocast_rounds_and_answers_in_float32() -> None:
+    base = StableDiffusion(tiny_pipeline(), dtype=torch.bfloat16)
+    exact = StableDiffusion(base.pipe, dtype=torch.float32)
+    noisy, steps, words = torch.randn(1, 4, 8, 8), torch.tensor([500]), base.encode_prompts(["a"])
+    with torch.no_grad():
+        rounded, expected = base.predict(noisy, steps, words), exact.predict(noisy, steps, words)
+        with base.mixed_precision():
+            inside = base.pipe.unet(noisy, steps, encoder_hidden_states=words, return_dict=False)[0]
+        outside = base.pipe.unet(noisy, steps, encoder_hidden_states=words).sample
+    assert rounded.dtype == inside.dtype == torch.float32
+    assert torch.equal(rounded, inside)
+    assert torch.equal(outside, expected)
+    assert not torch.equal(rounded, expected)
+    torch.testing.assert_close(rounded, expected, atol=0.1, rtol=0.1)
+
+
+def test_the_noise_schedule_is_the_schedulers(base: StableDiffusion) -> None:
+    assert torch.equal(base.alphas_cumprod, base.pipe.scheduler.alphas_cumprod)
+    assert base.alphas_cumprod.shape == (1000,)
+    pipe = tiny_pipeline()
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, rescale_betas_zero_snr=True)
+    rescaled = StableDiffusion(pipe)
+    torch.testing.assert_close(rescaled.alphas_cumprod, pipe.scheduler.alphas_cumprod)
+    assert float(rescaled.alphas_cumprod[-1]) < 1e-6 < float(base.alphas_cumprod[-1])
+
+
+def test_modules_are_linear_and_conv_with_their_shapes(base: StableDiffusion) -> None:
+    shapes = base.module_shapes()
+    assert shapes["unet"]["down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"] == (16, 16)
+    assert shapes["unet"]["conv_in"] == (16, 4, 3, 3)
+    assert any(path.endswith("encoder.layers.0.self_attn.q_proj") for path in shapes["text_encoder"])
+    assert not any("norm" in path for path in shapes["unet"])
+    assert {c: list(s) for c, s in shapes.items()} == base.module_names()
+
+
+def test_compute_dtype_never_is_float16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorastyle.bases.precision.cpu_has_bfloat16", lambda: True)
+    assert compute_dtype("cpu") == torch.bfloat16
+    monkeypatch.setattr("lorastyle.bases.precision.cpu_has_bfloat16", lambda: False)
+    assert compute_dtype("cpu") == torch.float32
+    assert compute_dtype("mps") == torch.float32
+
+
+def test_bfloat16_is_read_off_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"avx512_bf16": False, "avx2": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert not cpu_has_bfloat16()
+    found["amx_bf16"] = True
+    assert cpu_has_bfloat16()

@@ -1,0 +1,82 @@
+"""`lorastyle generate`, on a tiny base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageChops
+
+from lorastyle.generate import read_request
+
+from .conftest import Said, write_adapter
+
+Run = Callable[..., Said]
+QUICK = ("--steps", 2, "--seed", 7)
+
+
+def test_stacked_adapters_draw_numbered_pictures(lorastyle: Run, tiny_base: str, adapter: Path) -> None:
+    write_adapter(Path("other.safetensors"), seed=1)
+    said = lorastyle("generate", "A cat!", "-a", "dots:0.8", "-a", "other.safetensors:0.5", "-n", 2, *QUICK)
+    assert (said.code, said.err) == (0, "")
+    files = [Path("pictures/a-cat-7.png"), Path("pictures/a-cat-8.png")]
+    assert [line for line in said.out.splitlines() if not line.startswith("drawing")] == [
+        str(f) for f in files
+    ]
+    requests = [read_request(file) for file in files]
+    assert [request.seed for request in requests] == [7, 8]
+    assert [(use.name, use.scale) for use in requests[0].adapters] == [
+        ("dots", 0.8),
+        ("other.safetensors", 0.5),
+    ]
+
+
+def test_an_adapter_changes_the_picture_and_scale_0_does_not(
+    lorastyle: Run, tiny_base: str, adapter: Path
+) -> None:
+    for name, more in {"plain": (), "off": ("-a", "dots:0"), "on": ("-a", "dots:1")}.items():
+        assert lorastyle("generate", "a cat", *QUICK, *more, "--out", f"{name}.png").code == 0
+    plain, off, on = (Image.open(f"{name}.png").convert("RGB") for name in ("plain", "off", "on"))
+    assert ImageChops.difference(plain, off).getbbox() is None
+    assert ImageChops.difference(plain, on).getbbox() is not None
+
+
+def test_settings_reach_the_picture(lorastyle: Run, tiny_base: str) -> None:
+    more = ("--size", "64x32", "--guidance", 2, "--scheduler", "euler", "--negative", "dark", "-o", "x.png")
+    assert lorastyle("generate", "a cat", *QUICK, *more).code == 0
+    request = read_request("x.png")
+    assert (request.width, request.height, request.guidance, request.scheduler, request.negative_prompt) == (
+        64,
+        32,
+        2.0,
+        "euler",
+        "dark",
+    )
+    with Image.open("x.png") as picture:
+        assert picture.size == (64, 32)
+
+
+def test_an_adapter_that_is_not_there(lorastyle: Run, tiny_base: str, adapter: Path) -> None:
+    said = lorastyle("generate", "a cat", "-a", "dats", *QUICK)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith('error: There is no adapter "dats"') and 'Did you mean "dots"?' in said.err
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (("--size", "13"), "width is 13; a multiple of 8"),
+        (("--scheduler", "eular"), 'Did you mean "euler"?'),
+        (("-a", "dots:nan", "-a", ""), "the name is ''"),
+        (("-n", 2, "--out", "one.png"), "--out one.png names one picture, but --number is 2"),
+        (("--base", "no-such-base"), 'There is no base "no-such-base"'),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_before_anything_is(
+    lorastyle: Run, more: tuple[object, ...], complaint: str
+) -> None:
+    said = lorastyle("generate", "a cat", *more)
+    assert (said.code, said.out) == (1, "")
+    assert complaint in said.err
+    assert not Path("pictures").exists()

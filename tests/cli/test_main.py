@@ -1,0 +1,118 @@
+"""What every command has in common: help, errors, exit codes, speed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from lorastyle.cli import COMMANDS
+from lorastyle.cli.names import parse_size, slug
+from lorastyle.errors import ConfigError
+
+from .conftest import Said
+
+Run = Callable[..., Said]
+
+
+def test_help_names_every_command_with_its_summary(lorastyle: Run) -> None:
+    said = lorastyle("--help")
+    assert said.code == 0 and said.err == ""
+    words = " ".join(said.out.replace("│", " ").split())
+    for name, summary in COMMANDS.items():
+        assert f"{name} {summary.split(':')[0]}" in words
+    assert lorastyle().out == said.out
+
+
+def test_every_command_is_a_file(lorastyle: Run) -> None:
+    folder = Path(sys.modules["lorastyle.cli"].__file__ or "").parent
+    for name in COMMANDS:
+        assert (folder / f"{name}.py").exists()
+        said = lorastyle(name, "--help")
+        assert said.code == 0 and said.out.startswith(f"Usage: lorastyle {name}")
+
+
+def test_version(lorastyle: Run) -> None:
+    assert lorastyle("--version").out == f"{version('lorastyle')}\n"
+    said = lorastyle("version")
+    assert said.code == 0
+    assert f"torch         {version('torch')}\n" in said.out
+
+
+def test_an_unknown_flag_is_an_error_with_a_near_miss(lorastyle: Run) -> None:
+    said = lorastyle("generate", "a cat", "--sede", "7")
+    assert said == Said(
+        2, "", "error: Unknown option: --sede. Did you mean --seed?\nSee lorastyle generate --help\n"
+    )
+
+
+def test_an_unknown_command_is_an_error_with_a_near_miss(lorastyle: Run) -> None:
+    said = lorastyle("generte", "a cat")
+    assert (said.code, said.out) == (2, "")
+    assert '"generte"' in said.err and '"generate"' in said.err
+
+
+def test_a_value_that_is_no_number(lorastyle: Run) -> None:
+    said = lorastyle("generate", "a cat", "--seed", "seven")
+    assert said.code == 2 and "--seed" in said.err and '"seven"' in said.err
+
+
+def test_ctrl_c_ends_with_130(lorastyle: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(path: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorastyle.cli.info.read_info", interrupt)
+    assert lorastyle("info", "x.safetensors") == Said(130, "", "error: stopped\n")
+
+
+def test_a_closed_pipe_is_no_crash() -> None:
+    command = f"{sys.executable} -m lorastyle version | head -c 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("l", "")
+
+
+def test_info_is_instant_and_knows_no_torch(adapter: Path) -> None:
+    code = (
+        "import sys; from lorastyle.cli import main; code = main(['info', sys.argv[1]]); "
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    seconds: list[float] = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code, str(adapter)], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    # 0.3 s on an idle machine; twice that where the suite shares it. Importing torch alone takes longer.
+    assert min(seconds) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, (None, None)), ("128", (128, 128)), ("128x96", (128, 96)), ("64X64", (64, 64))],
+)
+def test_sizes(text: str | None, expected: tuple[int | None, int | None]) -> None:
+    assert parse_size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "12x", "-3", "1.5", "10x10x10"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="--size is"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A cat, sticker style!", "a-cat-sticker-style"),
+        ("猫 と 犬", "猫-と-犬"),
+        ("../..", "picture"),
+        ("", "picture"),
+    ],
+)
+def test_file_names_from_prompts(text: str, expected: str) -> None:
+    assert slug(text) == expected
+    assert len(slug(text * 50)) <= 48

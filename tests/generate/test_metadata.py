@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from lorastyle.errors import PictureError
+from lorastyle.generate import AdapterUse, GenerateRequest, Picture, read_request, save_picture
+from lorastyle.generate.a1111 import read_parameters, write_parameters
+
+REQUEST = GenerateRequest(
+    prompt='a "cat": red, 猫\nsecond line',
+    negative_prompt="rain, snow",
+    adapters=(AdapterUse("lib/cat.safetensors", 0.8, "0123456789ab"), AdapterUse("ink", -0.5)),
+    seed=7,
+    steps=12,
+    guidance=3.5,
+    width=64,
+    height=128,
+    scheduler="dpm++ 2m karras",
+    base="embedded",
+)
+
+
+def picture(request: GenerateRequest = REQUEST) -> Picture:
+    return Picture(Image.new("RGB", (64, 128), "red"), request)
+
+
+def png(path: Path, **texts: str) -> Path:
+    info = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        info.add_itxt(key, text)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+    return path
+
+
+def own(request: object, version: object = 1) -> str:
+    return json.dumps({"version": version, "request": request})
+
+
+def test_a_picture_remembers_its_request(tmp_path: Path) -> None:
+    path = save_picture(picture(), tmp_path / "new" / "a.png")
+    assert read_request(path) == REQUEST
+    with Image.open(path) as image:
+        assert image.getpixel((0, 0)) == (255, 0, 0)
+        chunk = json.loads(image.info["lorastyle"])
+    assert chunk["version"] == 1
+    assert {"torch", "diffusers"} <= set(chunk["libraries"])
+
+
+def test_without_metadata_there_is_nothing_to_read(tmp_path: Path) -> None:
+    path = save_picture(picture(), tmp_path / "a.png", metadata=False)
+    with Image.open(path) as image:
+        assert not {"parameters", "lorastyle"} & set(image.info)
+    with pytest.raises(PictureError, match="no request in this picture"):
+        read_request(path)
+
+
+def test_nothing_is_overwritten_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    paths = [save_picture(picture(), tmp_path / "a") for _ in range(3)]
+    assert [path.name for path in paths] == ["a.png", "a-2.png", "a-3.png"]
+    assert sorted(os.listdir(tmp_path)) == ["a-2.png", "a-3.png", "a.png"]
+    assert paths[0].stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    paths = [save_picture(picture(), tmp_path / "a.png") for _ in range(2)]
+    assert [path.name for path in paths] == ["a.png", "a-2.png"]
+    assert [read_request(path) for path in paths] == [REQUEST, REQUEST]
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PictureError, match="No space left"):
+        save_picture(picture(), tmp_path / "a.png")
+    assert os.listdir(tmp_path) == []
+
+
+def test_only_png_is_written(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match=r"ends in \.jpg"):
+        save_picture(picture(), tmp_path / "a.jpg")
+
+
+def test_the_text_is_what_a1111_writes() -> None:
+    assert write_parameters(REQUEST, "0.1.0") == (
+        'a "cat": red, 猫\nsecond line <lora:cat:0.8> <lora:ink:-0.5>\n'
+        "Negative prompt: rain, snow\n"
+        "Steps: 12, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 3.5, Seed: 7, Size: 64x128, "
+        'Model: embedded, Lora hashes: "cat: 0123456789ab", Version: lorastyle 0.1.0'
+    )
+
+
+def test_the_text_alone_restores_what_it_can_say(tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", parameters=write_parameters(REQUEST, "0.1.0"))
+    found = read_request(path)
+    assert (found.prompt, found.negative_prompt) == (REQUEST.prompt, REQUEST.negative_prompt)
+    assert found.adapters == (AdapterUse("cat", 0.8, "0123456789ab"), AdapterUse("ink", -0.5))
+    assert (found.seed, found.steps, found.guidance) == (7, 12, 3.5)
+    assert (found.width, found.height, found.scheduler, found.base) == (64, 128, "dpm++ 2m karras", None)
+
+
+def test_a_picture_of_a1111s_own() -> None:
+    found = read_parameters(
+        "photo of a dog <lora:fur:0.4:0.9> in <lora:oil:te=0.2:unet=0.7> snow\nand rain\n"
+        "Negative prompt: ugly,\nblurry\n"
+        "Steps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 123, Size: 513x768, "
+        'Model hash: 6ce0161689, Model: v1-5, Lora hashes: "fur: aaaaaaaaaaaa, oil: bbbbbbbbbbbb", V: 1'
+    )
+    assert found.prompt == "photo of a dog in snow\nand rain"
+    assert found.negative_prompt == "ugly,\nblurry"
+    assert found.adapters == (AdapterUse("fur", 0.9, "a" * 12), AdapterUse("oil", 0.7, "b" * 12))
+    assert (found.scheduler, found.width, found.height) == ("euler a", 512, 768)
+
+
+def test_a_sampler_that_we_lack_is_named() -> None:
+    with pytest.warns(UserWarning, match='no scheduler "DPM adaptive Karras"'):
+        found = read_parameters(
+            "a\nSteps: 20, Sampler: DPM adaptive, Schedule type: Karras, CFG scale: 7, Seed: 1"
+        )
+    assert found.scheduler is None
+
+
+def test_numbers_beyond_bounds_are_clamped(tmp_path: Path) -> None:
+    sizes = {"width": 10**9, "height": 1}
+    huge = {"prompt": "a", **sizes, "steps": 10**12, "guidance": 1e30, "number": 10**6, "seed": 3}
+    expected = GenerateRequest("a", width=4096, height=16, steps=1000, guidance=100, seed=3)
+    assert read_request(png(tmp_path / "a.png", lorastyle=own(huge))) == expected
+    text = "a\nSteps: 999999999, CFG scale: 1e30, Seed: 3, Size: 999999999x1"
+    assert read_request(png(tmp_path / "b.png", parameters=text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        ({"lorastyle": "{"}, "not valid JSON"),
+        ({"lorastyle": "[" * 100_000}, "not valid JSON"),
+        ({"lorastyle": "[1]"}, "holds no request"),
+        ({"lorastyle": own([])}, "holds no request"),
+        ({"lorastyle": own({"prompt": "a"}, 2)}, "format version 2"),
+        ({"lorastyle": own({"prompt": "a", "exec": "x"})}, "unknown key 'exec'"),
+        ({"lorastyle": own({"prompt": "a", "seed": "__import__('os')"})}, "seed is"),
+        ({"lorastyle": own({"prompt": "a", "width": [1]})}, "width is"),
+        ({"lorastyle": own({"prompt": "a", "adapters": {"a": 1}})}, "adapters is"),
+        ({"lorastyle": own({"prompt": "a", "adapters": [[["x"]]]})}, "adapters"),
+        ({"lorastyle": own({"prompt": "a"}).replace('"a"', "NaN")}, "NaN is no number"),
+        ({"lorastyle": own({"prompt": "a" * 20_000})}, "prompt is"),
+        ({"lorastyle": " " * 300_000}, "at most 262,144"),
+        ({"parameters": "just a prompt"}, "no line of settings"),
+        ({"parameters": "a\nSteps: many, Sampler: DDIM, Seed: 1"}, "Steps: 'many'"),
+        ({"parameters": "a\nSteps: 1, Sampler: DDIM, Seed: 0x10"}, "Seed: '0x10'"),
+        ({"parameters": "a <lora:x:inf>\nSteps: 1, Sampler: DDIM, Seed: 1"}, "scale 'inf'"),
+        ({"comment": "x"}, "no request in this picture"),
+    ],
+)
+def test_hostile_or_corrupt_metadata(tmp_path: Path, texts: dict[str, str], why: str) -> None:
+    path = png(tmp_path / "a.png", **texts)
+    with pytest.raises(PictureError) as caught:
+        read_request(path)
+    assert why in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_text_that_swells_when_unpacked(tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("lorastyle", " " * 20_000_000, zip=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert (tmp_path / "a.png").stat().st_size < 50_000
+    with pytest.raises(PictureError, match=r"no request in this picture|cannot be read"):
+        read_request(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "no such file"),
+        (b"", "not a PNG"),
+        (b"\xff\xd8\xff\xe0 not a png", "not a PNG"),
+        (b"\x89PNG\r\n\x1a\n" + b"\xff" * 64, r"cannot be read|not a PNG"),
+    ],
+)
+def test_files_that_are_no_pictures(tmp_path: Path, content: bytes | None, why: str) -> None:
+    path = tmp_path / "a.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PictureError, match=why):
+        read_request(path)
+    with pytest.raises(PictureError, match="cannot be read"):
+        read_request(tmp_path)

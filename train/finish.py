@@ -1,0 +1,145 @@
+"""The end of a run: the adapter's file, its settings, and the sheet."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from lorastyle.adapters import atomic_write
+from lorastyle.bank import AdapterBank
+from lorastyle.bases import StableDiffusion
+
+from .cache import weights_hash
+from .draw import draw
+from .plan import Plan
+from .sheet import Pair, make_sheet
+
+
+def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
+    """What the file says about itself: how to call it and how it was made; no caption, no path."""
+    recipe = {
+        "steps": steps,
+        "lr": plan.lr,
+        "text_encoder_lr": plan.text_encoder_lr,
+        "schedule": plan.schedule,
+        "warmup": plan.warmup,
+        "batch_size": plan.batch_size,
+        "resolution": plan.resolution,
+        "images": plan.pictures,
+        "seed": plan.seed,
+        "targets": list(plan.patterns),
+        "optimizer": "AdamW",
+        "weight_decay": plan.weight_decay,
+        "min_snr_gamma": plan.min_snr_gamma,
+        "dropout": plan.dropout,
+        "rslora": plan.rslora,
+        "prior": plan.prior,
+        "prior_images": plan.prior_images,
+        "precision": plan.precision,
+    }
+    facts = {
+        "lorastyle.base": base.family,
+        "lorastyle.base_name": Path(base.name).name,  # of a folder only its last part
+        "lorastyle.trigger": plan.trigger,
+        "lorastyle.class": plan.class_name,
+        "lorastyle.kind": plan.kind,
+        "lorastyle.rank": str(plan.rank),
+        "lorastyle.alpha": f"{plan.alpha:g}",
+        "lorastyle.prediction_type": base.prediction_type,
+        "lorastyle.recipe": json.dumps(recipe),
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def draw_sheet(
+    plan: Plan,
+    base: StableDiffusion,
+    bank: AdapterBank,
+    path: Path,
+    keep_going: Callable[[int], bool] = lambda done: True,
+) -> Path | None:
+    """Draw the plan's prompts without and with the adapter; None when told to end before all are drawn.
+
+    Args:
+        keep_going: called with the number of pictures so far, of two for each prompt; False ends early.
+    """
+    prompts, seeds = plan.sample_prompts, [plan.seed + i for i in range(len(plan.sample_prompts))]
+    with bank.disabled():
+        without = draw(base, prompts, seeds, resolution=plan.resolution, keep_going=keep_going)
+    if len(without) < len(prompts):
+        return None
+    with_adapter = draw(
+        base,
+        prompts,
+        seeds,
+        resolution=plan.resolution,
+        keep_going=lambda done: keep_going(len(prompts) + done),
+    )
+    if len(with_adapter) < len(prompts):
+        return None
+    pairs = [Pair(*row) for row in zip(prompts, without, with_adapter, strict=True)]
+    subtitle = (
+        f"{plan.kind} from {plan.pictures} picture{'s' * (plan.pictures != 1)}  ·  {plan.steps} steps  ·  "
+        f"rank {plan.rank}  ·  same prompts and seeds on both sides"
+    )
+    return save_png(make_sheet(pairs, plan.name, subtitle), path)
+
+
+def draw_sample(plan: Plan, base: StableDiffusion, path: Path) -> Path:
+    """A strip of the first prompts with the adapter as it is."""
+    prompts = plan.sample_prompts[:4]
+    pictures = draw(base, prompts, [plan.seed + i for i in range(len(prompts))], resolution=plan.resolution)
+    return save_png(_strip(pictures), path)
+
+
+def _strip(pictures: Sequence[Image.Image]) -> Image.Image:
+    gap, side = 8, pictures[0].width
+    strip = Image.new("RGB", (len(pictures) * (side + gap) - gap, side), "white")
+    for i, picture in enumerate(pictures):
+        strip.paste(picture, (i * (side + gap), 0))
+    return strip
+
+
+def save_png(picture: Image.Image, path: Path) -> Path:
+    """Write atomically."""
+    data = io.BytesIO()
+    picture.save(data, "PNG", optimize=True)
+    atomic_write(path, data.getvalue())
+    return path
+
+
+def recipe_of(
+    plan: Plan, base: StableDiffusion, pictures: Mapping[str, str], prompts: Sequence[str]
+) -> dict[str, str]:
+    """What must not change between the halves of a run, as text. The number of steps may.
+
+    Args:
+        pictures: {name: hash of the file} of everything trained on.
+        prompts: theirs, in the same order.
+    """
+    return {
+        "the base": f"{base.family} {Path(base.name).name} {base.prediction_type}",
+        **{f"the base's {name}": weights_hash(part)[:12] for name, part in base.components.items()},
+        **{f"the picture {name}": digest[:12] for name, digest in pictures.items()},
+        "the prompts": _digest(list(prompts)),
+        "the class pictures' prompts": _digest(list(plan.prior_prompts)),
+        "targets": ", ".join(
+            f"{len(paths)} {c} ({_digest(list(paths))})" for c, paths in plan.targets.items()
+        ),
+        **{
+            key: str(getattr(plan, key))
+            for key in (
+                "rank alpha rslora dropout lr text_encoder_lr weight_decay batch_size resolution seed "
+                "min_snr_gamma prior prior_images background precision"
+            ).split()
+        },
+    }
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]

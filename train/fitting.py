@@ -1,0 +1,279 @@
+"""`fit`: a folder of pictures in, an adapter out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lorastyle.adapters import atomic_write, save_adapter
+from lorastyle.bank import AdapterBank
+from lorastyle.bases import StableDiffusion, load_base
+from lorastyle.errors import AdapterFileError, BaseError, TrainingError
+
+from .batches import Batches, Picture
+from .cache import LatentCache, file_hash
+from .checkpoint import check_recipe, load_checkpoint
+from .config import TrainConfig
+from .dataset import Dataset, scan
+from .events import Finished, FitResult, Listener, PlanReady, Preparing, SampleDrawn, Warned
+from .finish import draw_sample, draw_sheet, metadata, recipe_of
+from .loop import Trainer, train
+from .modes import (
+    checkpointing,
+    own_random_state,
+    quick_attention,
+    told_disk_errors,
+    told_dropped_words,
+    told_short_memory,
+    training,
+)
+from .objective import Objective
+from .pictures import Unusable, load_pixels
+from .plan import Plan, make_plan
+from .prior import class_images
+from .run import RunFolder
+from .stop import Stop
+
+_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def fit(
+    config: TrainConfig,
+    *,
+    base: StableDiffusion | None = None,
+    on_event: Listener | None = None,
+    resume: bool = False,
+) -> FitResult:
+    """Train an adapter on a folder of pictures, and write it with its settings and a before/after sheet.
+
+    Ctrl-C and SIGTERM end the run between two steps: what there is gets saved, and `resume=True` goes on from
+    there bit for bit. The caller's random generators, and the base, are left as they were.
+
+    Args:
+        base: a loaded base; None loads `config.base`.
+        on_event: called with what happens (see `lorastyle.train.events`), in this thread.
+        resume: go on from the checkpoint in the run's folder. More steps than before are fine.
+
+    Raises:
+        ConfigError, DatasetError, BaseError, TargetError: before anything is trained.
+        TrainingError: the loss is not a number, something gets no gradient, the disk is full.
+        KeyboardInterrupt: stopped before the first step, when there is nothing to save.
+    """
+    started = time.perf_counter()
+    with Stop(on_event) as stop:
+        dataset = scan(config)  # before anything slow: a wrong folder is told at once
+        base = _load(config) if base is None else _trainable(base)
+        plan = make_plan(config, base, dataset)
+        stop.emit(PlanReady(plan))
+        run = RunFolder(plan.out)
+        with own_random_state(base), told_disk_errors(run), told_short_memory(plan):
+            result = _fit(config, plan, base, dataset, run, stop, resume, started)
+    stop.emit(Finished(result))
+    return result
+
+
+def _fit(
+    config: TrainConfig,
+    plan: Plan,
+    base: StableDiffusion,
+    dataset: Dataset,
+    run: RunFolder,
+    stop: Stop,
+    resume: bool,
+    started: float,
+) -> FitResult:
+    objective = Objective(base.alphas_cumprod, base.prediction_type, plan.min_snr_gamma, plan.prior)
+    prompts = [sample.prompt for sample in dataset.used]
+    recipe = recipe_of(plan, base, {s.name: _hash(s.name, s.path) for s in dataset.used}, prompts)
+    checkpoint = load_checkpoint(run.checkpoint) if resume else None
+    if checkpoint is not None:
+        check_recipe(checkpoint, recipe)
+    # A finished adapter is not given up for one that was stopped half-way.
+    keep = run.stopped.exists() or (plan.replaces and checkpoint is None)
+    of_class = _draw_class(plan, base, stop) if plan.prior else []
+    pictures = _encode(plan, base, dataset, of_class, stop)
+
+    bank = AdapterBank(base.components)
+    bank.create(
+        plan.name,
+        plan.targets,
+        rank=plan.rank,
+        alpha=plan.alpha,
+        rslora=plan.rslora,
+        dropout=plan.dropout,
+        seed=plan.seed,
+    )
+    try:
+        with checkpointing(base, plan.gradient_checkpointing), told_dropped_words(stop):
+            batches = Batches(
+                [p for p in pictures if not p.of_class],
+                [p for p in pictures if p.of_class],
+                plan.batch_size,
+                plan.seed,
+            )
+            trainer = Trainer(plan, base, _named(bank, plan), batches, objective, bank.disabled)
+            with torch.no_grad():  # one by one: a hundred captions at once would not fit a small card
+                for prompt in dict.fromkeys(p.prompt for p in pictures):
+                    trainer.encode([prompt])
+            if checkpoint is not None:
+                trainer.resume(checkpoint)
+            settings = plan.resolved(config).to_toml()
+            run.open(settings, trainer.step)
+
+            def sample(step: int) -> Sequence[SampleDrawn]:
+                with training(base, False):
+                    return [SampleDrawn(draw_sample(plan, base, run.sample(step)))]
+
+            with training(base, bool(plan.dropout)), quick_attention(base, plan.resolution):
+                loss = train(trainer, run, recipe, stop, sample)
+            run.close()
+            if not trainer.step:
+                _end_if(stop)
+            return _finish(plan, base, bank, run, trainer, stop, settings, loss, started, keep)
+    finally:
+        bank.detach()
+        run.close()
+
+
+def _finish(
+    plan: Plan,
+    base: StableDiffusion,
+    bank: AdapterBank,
+    run: RunFolder,
+    trainer: Trainer,
+    stop: Stop,
+    settings: str,
+    loss: float,
+    started: float,
+    keep: bool,
+) -> FitResult:
+    interrupted, sheet = trainer.step < plan.steps, None
+    aside = interrupted and keep
+    on = f'lorastyle train --config "{run.settings}" --resume'
+    try:
+        exported = bank.export(plan.name, metadata(plan, base, trainer.step))
+        adapter = save_adapter(exported, run.stopped if aside else plan.out)
+    except AdapterFileError as error:
+        raise TrainingError(f"{error} The training is kept; then write the adapter with: {on}") from error
+    toml = run.settings if aside else plan.out.with_suffix(".toml")
+    atomic_write(toml, settings.encode())
+    if interrupted:
+        kept = f"; the finished {plan.out.name} was left as it is" if aside else ""
+        stop.emit(
+            Warned(
+                f"Stopped at step {trainer.step} of {plan.steps}; {adapter.name} is the adapter as it is"
+                f"{kept}. Go on with: {on}"
+            )
+        )
+    else:
+        run.stopped.unlink(missing_ok=True)
+        total = 2 * len(plan.sample_prompts)
+
+        def drawn(done: int) -> bool:
+            stop.emit(Preparing("drawing the sheet", done, total))
+            return not stop.requested
+
+        drawn(0)
+        sheet = draw_sheet(plan, base, bank, plan.out.with_suffix(".sheet.png"), drawn)
+    seconds = time.perf_counter() - started
+    return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
+
+
+def _load(config: TrainConfig) -> StableDiffusion:
+    base = load_base(config.base, dtype=_DTYPES[config.precision])
+    if base.dtype == torch.float16:  # its gradients underflow; older cards train in float32
+        base = load_base(config.base, dtype=torch.float32)
+    return base
+
+
+def _trainable(base: StableDiffusion) -> StableDiffusion:
+    if base.dtype == torch.float16:
+        raise BaseError(
+            "This base is in float16, where gradients underflow. Load it for training with "
+            "load_base(..., dtype=torch.bfloat16), or torch.float32 on cards without bfloat16."
+        )
+    return base
+
+
+def _hash(name: str, path: Path) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise _gone(name, error) from error
+
+
+def _gone(name: str, error: Exception) -> TrainingError:
+    why = (error.strerror if isinstance(error, OSError) else None) or error
+    return TrainingError(
+        f'"{name}" was whole when the run began and cannot be read now ({why}). Put it back and train again.'
+    )
+
+
+def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Path, str]]:
+    """Class pictures and their prompts, shared out evenly among the prompts."""
+    found: list[tuple[Path, str]] = []
+
+    def progress(done: int, total: int) -> bool:
+        stop.emit(Preparing("drawing class pictures", len(found) + done, plan.prior_images))
+        return not stop.requested
+
+    for i, prompt in enumerate(plan.prior_prompts):
+        count = len(range(i, plan.prior_images, len(plan.prior_prompts)))
+        files = class_images(
+            base,
+            prompt,
+            count,
+            resolution=plan.resolution,
+            folder=plan.prior_folder,
+            progress=progress,
+        )
+        found += [(file, prompt) for file in files]
+        _end_if(stop)
+    return found
+
+
+def _encode(
+    plan: Plan, base: StableDiffusion, dataset: Dataset, of_class: Sequence[tuple[Path, str]], stop: Stop
+) -> list[Picture]:
+    """Every picture's moments, from the cache or made now."""
+    cache = LatentCache(base)
+    transform = f"{plan.resolution} on {plan.background}"
+    todo = [(sample.name, sample.path, sample.prompt, False) for sample in dataset.used]
+    todo += [(f"class/{path.parent.name}/{path.name}", path, prompt, True) for path, prompt in of_class]
+    pictures: list[Picture] = []
+    for name, path, prompt, is_class in todo:
+        _end_if(stop)
+        load = partial(load_pixels, path, plan.resolution, plan.background)
+        try:
+            moments = cache.moments(path, transform, load)
+        except (OSError, Unusable) as error:
+            raise _gone(name, error) from error
+        pictures.append(Picture(name, prompt, moments, is_class))
+        stop.emit(Preparing("encoding pictures", len(pictures), len(todo)))
+    if cache.unwritable:
+        stop.emit(Warned(f"Latents could not be kept for next time ({cache.unwritable})."))
+    return pictures
+
+
+def _end_if(stop: Stop) -> None:
+    if stop.requested:
+        raise KeyboardInterrupt("stopped before the first step; nothing was saved")
+
+
+def _named(bank: AdapterBank, plan: Plan) -> dict[str, dict[str, nn.Parameter]]:
+    """The adapter's factors by component and name; the bank lists down and up of each module in turn."""
+    return {
+        component: dict(
+            zip(
+                (f"{path}.{factor}" for path in paths for factor in ("down", "up")),
+                bank.parameters(plan.name, component),
+                strict=True,
+            )
+        )
+        for component, paths in plan.targets.items()
+    }

@@ -1,0 +1,74 @@
+"""Class pictures for prior preservation (Ruiz et al. 2022, arXiv:2208.12242).
+
+They are what the base draws for the class without the adapter, so that "a face" stays any face while
+"a <trigger> face" becomes the one trained: on their noised latents the adapter is asked for the base's
+own answer (see loop.py).
+
+They are drawn when absent and kept under the cache folder, in a folder named by a hash of the model's
+weights, the prompt and the way of drawing. Another model or prompt never meets old pictures, and only the
+files this module names count; asking for more draws the missing ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from lorastyle.adapters import atomic_write
+from lorastyle.bases import StableDiffusion
+
+from .cache import CODE_VERSION, cache_folder, weights_hash
+from .draw import GUIDANCE, STEPS, draw
+
+
+def class_images(
+    base: StableDiffusion,
+    prompt: str,
+    count: int,
+    *,
+    resolution: int,
+    folder: Path | None = None,
+    progress: Callable[[int, int], bool] = lambda done, total: True,
+) -> list[Path]:
+    """`count` PNG files of the prompt, drawn by the base; call it before anything is attached.
+
+    Args:
+        folder: where class pictures are kept; None means `class` in the cache folder.
+        progress: called with (done, total) after each batch; False ends early, with fewer files.
+    """
+    home = (folder or cache_folder() / "class") / _key(base, prompt, resolution)
+    home.mkdir(parents=True, exist_ok=True)
+    files = [home / f"{i:04d}.png" for i in range(count)]
+    missing = [i for i, file in enumerate(files) if not _whole(file)]
+    many = max(1, 8 * 128 * 128 // (resolution * resolution))
+    for start in range(0, len(missing), many):
+        some = missing[start : start + many]
+        pictures = draw(base, [prompt] * len(some), some, resolution=resolution, batch=many)
+        for i, picture in zip(some, pictures, strict=True):
+            png = io.BytesIO()
+            picture.save(png, "PNG")
+            atomic_write(files[i], png.getvalue())
+        if not progress(count - len(missing) + start + len(some), count):
+            break
+    return [file for file in files if file.exists()]
+
+
+def _key(base: StableDiffusion, prompt: str, resolution: int) -> str:
+    parts = [weights_hash(module) for _, module in sorted(base.components.items())]
+    parts += [weights_hash(base.pipe.vae), prompt, resolution, STEPS, GUIDANCE, str(base.dtype), CODE_VERSION]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _whole(file: Path) -> bool:
+    """Whether the file is a PNG that can be read to its end."""
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+    except (OSError, SyntaxError):  # absent, truncated or damaged: drawn again
+        return False
+    return True

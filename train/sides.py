@@ -1,0 +1,151 @@
+"""Files beside pictures: `cat.txt` and `cat.caption`, lists of captions, and what systems leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from .captions import Caption, clean
+
+SIDE_SUFFIXES = (".txt", ".caption")  # the first wins
+INDEX_NAMES = ("metadata.jsonl", "captions.jsonl", "captions.json")
+SYSTEM_FILES = {
+    ".ds_store": "written by macOS",
+    "thumbs.db": "written by Windows",
+    "desktop.ini": "written by Windows",
+    ".directory": "written by the file manager",
+    ".gitkeep": "written by git",
+    ".gitignore": "written by git",
+}
+MOST_BYTES = 20_000_000  # of captions in one file
+
+_NAME_KEYS = ("file_name", "image", "file", "path")
+_TEXT_KEYS = ("text", "caption", "prompt")
+
+
+def system_file(name: str) -> str | None:
+    """Who wrote a file that is none of the person's; None for all others."""
+    return "written by macOS" if name.startswith("._") else SYSTEM_FILES.get(name.lower())
+
+
+def is_side_file(path: Path) -> bool:
+    """Whether the name is that of captions."""
+    return path.suffix.lower() in SIDE_SUFFIXES or path.name.lower() in INDEX_NAMES
+
+
+@dataclass
+class Captions:
+    """The captions that files of a folder hold.
+
+    Attributes:
+        beside: the side files of a picture, by its path with or without its ending, the first wins.
+        listed: (text, list's name) by the picture's path.
+        problems: (file, reason) of what could not be read.
+    """
+
+    beside: dict[str, list[Path]] = field(default_factory=dict[str, list[Path]])
+    listed: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    problems: list[tuple[Path, str]] = field(default_factory=list[tuple[Path, str]])
+
+    @classmethod
+    def among(cls, files: Iterable[Path]) -> Captions:
+        """Read the lists, note the others."""
+        found = cls()
+        for path in files:
+            if path.name.lower() in INDEX_NAMES:
+                found._read_list(path)
+            elif path.suffix.lower() in SIDE_SUFFIXES:
+                found.beside.setdefault(_key(path.with_suffix("")), []).append(path)
+        for paths in found.beside.values():
+            paths.sort(key=lambda path: (SIDE_SUFFIXES.index(path.suffix.lower()), path.name))
+        return found
+
+    def side_files(self, picture: Path) -> list[Path]:
+        """Those of `cat.png`: cat.png.txt, cat.txt, cat.caption; only the first is read."""
+        keys = dict.fromkeys((_key(picture), _key(picture.with_suffix(""))))
+        return [path for key in keys for path in self.beside.get(key, [])]
+
+    def of(self, picture: Path) -> Caption | None:
+        """What a file says of the picture, which may be nothing; None where none speaks of it."""
+        for path in self.side_files(picture)[:1]:
+            try:
+                text, notes = decode(_read(path))
+            except OSError as error:
+                return Caption(notes=(f"its caption {path.name} cannot be read ({error.strerror or error})",))
+            text = clean(text)
+            notes = [f"{path.name} {note}" for note in notes]
+            if not text:
+                return Caption(notes=(*notes, f"{path.name} is empty: no caption"))
+            return Caption(text, path.name, tuple(notes))
+        if (found := self.listed.get(_key(picture))) and found[0]:
+            return Caption(*found)
+        return None
+
+    def _read_list(self, path: Path) -> None:
+        try:
+            text, notes = decode(_read(path))
+        except OSError as error:
+            self.problems.append((path, f"cannot be read ({error.strerror or error})"))
+            return
+        self.problems += [(path, note) for note in notes]
+        for where, entry in self._entries(path, text):
+            name = next((entry[key] for key in _NAME_KEYS if isinstance(entry.get(key), str)), None)
+            words = next((entry[key] for key in _TEXT_KEYS if isinstance(entry.get(key), str)), None)
+            if name is None or words is None:
+                self.problems.append((path, f'{where} has no "file_name" with a "text"; it is left out'))
+                continue
+            picture = path.parent / str(name).replace("\\", "/")
+            if not os.path.exists(picture):
+                self.problems.append((path, f'{where} is about "{clean(str(name))}", which is not there'))
+            self.listed.setdefault(_key(picture), (clean(str(words)), path.name))
+
+    def _entries(self, path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+        """(where it stands, entry) of JSON lines, of a JSON list, or of a table {name: text}."""
+        lines = path.suffix.lower() == ".jsonl"
+        for number, part in enumerate(text.splitlines() if lines else [text], start=1):
+            if not part.strip():
+                continue
+            try:
+                read = cast(object, json.loads(part))
+            except (json.JSONDecodeError, RecursionError) as error:
+                where = number if lines else getattr(error, "lineno", 1)
+                self.problems.append((path, f"line {where} is not written as JSON; it is left out"))
+                continue
+            if lines:
+                yield f"line {number}", _table(read)
+            elif isinstance(read, list):
+                for i, entry in enumerate(cast("list[object]", read), start=1):
+                    yield f"entry {i}", _table(entry)
+            else:
+                for name, said in _table(read).items():
+                    table = _table(said)
+                    yield f'"{clean(name)}"', {"text": said, **table, "file_name": name}
+
+
+def _table(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES)
+
+
+def decode(data: bytes) -> tuple[str, list[str]]:
+    """(text, notes): UTF-8 with or without a mark, UTF-16 with one, else Latin-1, which reads any bytes."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace"), []
+    try:
+        return data.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        return data.decode("latin-1"), ["is not in UTF-8 and was read as Latin-1: check its accents"]
+
+
+def _key(path: Path) -> str:
+    """The path, the same for both ways of writing accents that file systems know."""
+    return unicodedata.normalize("NFC", os.path.normpath(path))

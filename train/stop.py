@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM end a run between two steps, so that what is saved is whole."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+from .events import Event, Listener
+
+
+class Stop:
+    """While entered, the first Ctrl-C or SIGTERM sets `requested`; a second one acts as it always does.
+
+    Signals are only heard in the main thread; elsewhere set `requested` yourself, or raise
+    KeyboardInterrupt from the listener.
+    """
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.requested = False
+        self._listener = listener
+        self._before: dict[signal.Signals, object] = {}
+
+    def emit(self, event: Event) -> None:
+        """Tell the listener; its KeyboardInterrupt is a request to stop."""
+        if self._listener is None:
+            return
+        try:
+            self._listener(event)
+        except KeyboardInterrupt:
+            self.requested = True
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._heard)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._put_back()
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self._put_back()
+
+    def _put_back(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,1 @@
+from train.batches import *
