@@ -16,7 +16,7 @@ from .info import AdapterInfo, ComponentInfo, read_info
 if TYPE_CHECKING:
     from .adapter import Adapter
     from .load import AdapterWarning, LoadReport, Modules, load_adapter, load_adapter_report
-    from .lowrank import LowRank
+    from .lowrank import LowRank, is_finite
     from .save import save_adapter
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Modules",
     "TensorEntry",
     "atomic_write",
+    "is_finite",
     "load_adapter",
     "load_adapter_report",
     "model_hash",
@@ -46,6 +47,7 @@ _NEEDS_TORCH = {
     "LoadReport": "load",
     "LowRank": "lowrank",
     "Modules": "load",
+    "is_finite": "lowrank",
     "load_adapter": "load",
     "load_adapter_report": "load",
     "save_adapter": "save",

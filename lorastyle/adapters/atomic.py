@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import stat
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+_PREFIX = ".lorastyle-"
+_STALE_SECONDS = 3600
 
 
 def atomic_write(
@@ -17,15 +23,17 @@ def atomic_write(
     """Write `data` to `path` through a temporary file beside it, flushed to the disk and then renamed.
 
     `check` is called with the temporary file before the rename; what it raises stops the write. A failure of
-    any kind leaves `path` as it was and removes the temporary file (a killed process leaves a hidden `.tmp`).
-    Parent folders are made; a symbolic link is followed.
+    any kind leaves `path` as it was and removes the temporary file. A killed process leaves a hidden `.tmp`,
+    which the next write to the same folder removes once it is an hour old. Parent folders are made; a
+    symbolic link is followed; a file that is there keeps its permissions.
 
     Raises:
         OSError: the disk is full, the folder cannot be written to, `path` is a folder.
     """
-    target = Path(path).resolve()
+    target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    _remove_stale(target.parent)
+    temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}.tmp")
     try:
         # "xb" rather than mkstemp, which would make the file unreadable to others whatever the umask says
         with temporary.open("xb") as file:
@@ -33,13 +41,24 @@ def atomic_write(
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # no file there yet, or a system without permissions
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         if check is not None:
             check(temporary)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_folder(target.parent)
+    with contextlib.suppress(OSError):  # the file is there; some network file systems cannot promise more
+        _flush_folder(target.parent)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Temporary files of processes that were killed; a living one is never an hour old."""
+    for left in folder.glob(f"{_PREFIX}*.tmp"):
+        with contextlib.suppress(OSError):  # another process was quicker, or it is not ours to remove
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
 
 
 def _flush_folder(folder: Path) -> None:

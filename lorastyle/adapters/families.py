@@ -94,8 +94,13 @@ def family_from_names(names: Iterable[str]) -> str | None:
 
 
 def cross_attention_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Input width of the first `attn2.to_k` among {module name: shape of its down factor or weight}."""
-    for name, shape in shapes.items():
-        if "attn2" in name and name.endswith("to_k") and len(shape) >= 2:
-            return shape[1]
-    return None
+    """Input width of `attn2.to_k` among {module name: shape of its down factor or weight}.
+
+    None where there is none, or where they differ: then it tells nothing of the base.
+    """
+    widths = {
+        shape[1]
+        for name, shape in shapes.items()
+        if "attn2" in name and name.endswith("to_k") and len(shape) >= 2
+    }
+    return widths.pop() if len(widths) == 1 else None

@@ -73,6 +73,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             header that does not describe the file; the message says which, and what to do.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise AdapterFileError(f"{str(path)!r}: no such file; a path has no NUL character.")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -173,29 +175,32 @@ def _parse(path: Path, text: bytes) -> tuple[dict[str, TensorEntry], dict[str, s
     metadata: dict[str, str] = {}
     for key, value in cast("dict[str, object]", raw).items():
         if not isinstance(value, str):
-            raise _bad(
-                path, f"the metadata value of {key!r} is {value!r}; safetensors allows text only. {_AGAIN}"
-            )
+            what = f"the metadata value of {_short(key)} is {_short(value)}"
+            raise _bad(path, f"{what}; safetensors allows text only. {_AGAIN}")
+        if not _is_text(key) or not _is_text(value):
+            raise _bad(path, f"the metadata of {_short(key)} is not text in UTF-8. {_AGAIN}")
         metadata[key] = value
     return {name: _entry(path, name, value) for name, value in entries.items()}, metadata
 
 
 def _entry(path: Path, name: str, value: object) -> TensorEntry:
     if not name.isprintable():  # names end up in messages, and a terminal obeys control characters
-        raise _bad(path, f"a tensor is called {name!r}, which is no name. {_AGAIN}")
+        raise _bad(path, f"a tensor is called {_short(name)}, which is no name. {_AGAIN}")
     if not isinstance(value, dict):
-        raise _bad(path, f"tensor {name!r} has no description in the header. {_AGAIN}")
+        raise _bad(path, f"tensor {_short(name)} has no description in the header. {_AGAIN}")
     fields = cast("dict[str, object]", value)
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        raise _bad(path, f"tensor {name!r} has the type {dtype!r}; known are {', '.join(DTYPE_BYTES)}.")
+        what = f"tensor {_short(name)} has the type {_short(dtype)}"
+        raise _bad(path, f"{what}; known are {', '.join(DTYPE_BYTES)}. {_AGAIN}")
     sizes, ends = _counts(shape), _counts(offsets)
     if sizes is None or ends is None or len(ends) != 2:
-        raise _bad(path, f"tensor {name!r} has shape {shape!r} at {offsets!r}, which cannot be. {_AGAIN}")
+        what = f"tensor {_short(name)} has shape {_short(shape)} at {_short(offsets)}"
+        raise _bad(path, f"{what}, which cannot be. {_AGAIN}")
     entry = TensorEntry(dtype, sizes, *ends)
     needed, given = entry.size * DTYPE_BYTES[dtype], entry.stop - entry.start
     if needed != given:
-        what = f"tensor {name!r}, {dtype} of shape {list(sizes)}"
+        what = f"tensor {_short(name)}, {dtype} of shape {_short(list(sizes))}"
         raise _bad(path, f"{what}, needs {needed:,} bytes but is given {given:,}. {_AGAIN}")
     return entry
 
@@ -204,8 +209,23 @@ def _counts(value: object) -> tuple[int, ...] | None:
     if not isinstance(value, list):
         return None
     items = cast("list[object]", value)
-    counts = tuple(item for item in items if type(item) is int and item >= 0)
+    counts = tuple(item for item in items if type(item) is int and 0 <= item < 2**63)
     return counts if len(counts) == len(items) else None
+
+
+def _short(value: object) -> str:
+    """As Python writes it, cut where a stranger made it long."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+def _is_text(text: str) -> bool:
+    """False for the halves of characters that JSON lets through."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_layout(path: Path, tensors: Mapping[str, TensorEntry], data_bytes: int) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -41,9 +41,9 @@ class AdapterInfo:
     """What a file's header tells.
 
     `family_from` says how sure the family is: "metadata", "text width" or "names" (shapes and names cannot be
-    misspelt; metadata can), or "nothing". `alphas` counts the values of alpha tensors; a module without one
-    scales by 1. `unsupported` counts modules of other algorithms than plain LoRA. Hashes are those the file
-    records.
+    misspelt; metadata can), or "nothing". `alphas` counts the modules' alphas; where a module has no tensor
+    for it, other metadata may give it, and otherwise it is the rank. `unsupported` counts modules of other
+    algorithms than plain LoRA. Hashes are those the file records.
     """
 
     file: str
@@ -134,7 +134,7 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         ranks=_counted(
             m.roles["down"].shape[0] for m in plain if m.roles.get("down") and m.roles["down"].shape
         ),
-        alphas=_counted(_alphas(path, header, plain)),
+        alphas=_counted(_alphas(path, header, modules)),
         components={c: _share([m for m in modules.values() if m.component == c]) for c in _present(modules)},
         dtypes=tuple(
             sorted({e.dtype for m in modules.values() for role, e in m.roles.items() if role != "alpha"})
@@ -150,6 +150,7 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
 class _Module:
     component: str
     format: str
+    default_alpha: Callable[[str, str, int, Mapping[str, str]], float]
     algorithm: str
     roles: dict[str, TensorEntry]
     parameters: int = 0
@@ -162,7 +163,7 @@ def _modules(header: Header) -> dict[str, _Module]:
         if (parsed := parse_name(key)) is None:
             continue
         fmt, name = parsed
-        module = found.setdefault(name.module, _Module(name.component, fmt.name, "", {}))
+        module = found.setdefault(name.module, _Module(name.component, fmt.name, fmt.default_alpha, "", {}))
         if name.role == "unsupported":
             module.algorithm = name.detail
         else:
@@ -201,16 +202,29 @@ def _listed_width(family: str) -> int | None:
     return FAMILIES[family].text_width if family in FAMILIES else None
 
 
-def _alphas(path: Path, header: Header, modules: Iterable[_Module]) -> Iterator[float]:
+def _alphas(path: Path, header: Header, modules: Mapping[str, _Module]) -> list[float]:
+    """Alphas of the plain modules; none where the file says nothing of any."""
+    found: list[float] = []
+    said = False
     try:
         with path.open("rb") as file:
-            for module in modules:
-                entry = module.roles.get("alpha")
+            for spelled, module in modules.items():
+                entry, down = module.roles.get("alpha"), module.roles.get("down")
+                if module.algorithm:
+                    continue
                 if entry is not None and entry.size == 1:
                     file.seek(header.data_start + entry.start)
-                    yield _scalar(entry.dtype, file.read(entry.stop - entry.start))
+                    found.append(_scalar(entry.dtype, file.read(entry.stop - entry.start)))
+                    said = True
+                elif down is not None and down.shape:
+                    rank, inside = down.shape[0], spelled.removeprefix(f"{module.component}.")
+                    found.append(module.default_alpha(module.component, inside, rank, header.metadata))
+                    said = said or found[-1] != rank
     except OSError as error:
         raise AdapterFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except OverflowError as error:
+        raise AdapterFileError(f"{path}: an alpha in its metadata is no number ({error}).") from error
+    return found if said else []
 
 
 _STRUCT = {

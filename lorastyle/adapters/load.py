@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -42,10 +42,11 @@ class LoadReport:
     unmatched: tuple[str, ...] = ()  # the model has no such module
     mismatched: tuple[str, ...] = ()  # it has, with a weight of another shape; both shapes are named
     unsupported: tuple[str, ...] = ()  # not plain LoRA; the algorithm is named
+    unknown: tuple[str, ...] = ()  # tensors whose names are in no known format
 
     @property
     def complete(self) -> bool:
-        return not (self.unmatched or self.mismatched or self.unsupported)
+        return not (self.unmatched or self.mismatched or self.unsupported or self.unknown)
 
     def summary(self) -> str:
         """One sentence, or two: how many modules fit, and which do not."""
@@ -53,10 +54,15 @@ class LoadReport:
         text = (
             f"{self.file}: {len(self.matched)} of {len(self.matched) + len(left_out)} modules fit this model"
         )
-        if not left_out:
-            return text
-        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        return f"{text}; left out: {', '.join(left_out[:3])}{more}"
+        if left_out:
+            text = f"{text}; left out: {_first(left_out)}"
+        if self.unknown:
+            text = f"{text}; tensors in no known format: {_first(self.unknown)}"
+        return text
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def load_adapter(path: str | os.PathLike[str], modules: Modules, *, name: str | None = None) -> Adapter:
@@ -85,7 +91,7 @@ def load_adapter_report(
     """`load_adapter` with the full report instead of a warning."""
     path = Path(path)
     header = read_header(path)
-    groups = group_tensors(path, header, spellings(modules))
+    groups, unknown = group_tensors(path, header, spellings(modules))
     wanted = [g for g in groups if g.target and not g.unsupported]
     tensors = read_tensors(path, header, [key for g in wanted for key in g.keys.values()])
     components: dict[str, dict[str, LowRank]] = {}
@@ -108,7 +114,9 @@ def load_adapter_report(
             else:
                 components.setdefault(component, {})[module] = fitted
                 matched.append(f"{component} {module}")
-    report = LoadReport(path.name, tuple(matched), tuple(unmatched), tuple(mismatched), tuple(unsupported))
+    report = LoadReport(
+        path.name, tuple(matched), tuple(unmatched), tuple(mismatched), tuple(unsupported), tuple(unknown)
+    )
     _refuse_other_base(path, header, report, modules)
     return Adapter(name or path.stem, components, dict(header.metadata)), report
 

@@ -68,6 +68,17 @@ class LowRank:
         up, down = self.up.flatten(1).float(), self.down.flatten(1).float()
         return (self.scale * (up @ down)).reshape(self.shape)
 
+    def balanced(self) -> LowRank:
+        """The same update, for float16: powers of two moved between `up` and `down`, which changes no digit.
+
+        Only where one of them could overflow there, or lose small values.
+        """
+        up, down = float(self.up.abs().max()), float(self.down.abs().max())
+        if up == 0 or down == 0 or all(2.0**-8 <= value <= 2.0**12 for value in (up, down)):
+            return self
+        shift = 2.0 ** round((math.log2(up) - math.log2(down)) / 2)
+        return LowRank(self.down * shift, self.up / shift, self.alpha)
+
     def inner(self, other: LowRank) -> float:
         """The inner product of two dense updates, tr(delta^T other.delta), without forming either.
 
@@ -77,7 +88,7 @@ class LowRank:
             AdapterError: the updates belong to weights of different shapes.
         """
         (up, down), (other_up, other_down) = self._factors(), other._factors()
-        if up.shape[0] != other_up.shape[0] or down.shape[1] != other_down.shape[1]:
+        if _of_linear(self.shape) != _of_linear(other.shape):
             raise AdapterError(f"updates of weights {self.shape} and {other.shape} have no inner product.")
         grams = (up.T @ other_up) * (down @ other_down.T)
         return self.scale * other.scale * float(grams.sum())
@@ -120,6 +131,11 @@ class LowRank:
             self.up.detach().flatten(1).to("cpu", torch.float64),
             self.down.detach().flatten(1).to("cpu", torch.float64),
         )
+
+
+def _of_linear(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A 1x1 Conv2d weight's shape as that of the Linear that computes the same; others as they are."""
+    return shape[:2] if shape[2:] == (1, 1) else shape
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -44,9 +44,10 @@ class Group:
         Raises:
             AdapterFileError: a factor is missing, holds NaN, or does not fit the other.
         """
-        if missing := {"down", "up"} - self.keys.keys():
+        if missing := [role for role in ("down", "up") if role not in self.keys]:
             raise AdapterFileError(
-                f"{path}: {self.spelled} has no {missing.pop()} factor; the file is incomplete."
+                f"{path}: {self.spelled} has no {' and no '.join(missing)} factor; the file is incomplete. "
+                "Download or export it again."
             )
         parts = {role: tensors[key].float() for role, key in self.keys.items()}
         for role, tensor in parts.items():
@@ -63,7 +64,12 @@ class Group:
                 else self.fmt.default_alpha(*(self.target or ("", self.spelled)), down.shape[0], metadata)
             )
             return LowRank(down, parts["up"], alpha)
-        except (ValueError, RuntimeError, IndexError) as error:  # shapes that do not go together
+        except (
+            ValueError,
+            RuntimeError,
+            IndexError,
+            OverflowError,
+        ) as error:  # shapes that do not go together
             raise AdapterFileError(f"{path}: {self.spelled}: {error}") from error
 
 
@@ -72,16 +78,18 @@ def _tucker(mid: Tensor, down: Tensor) -> Tensor:
     return (mid.flatten(2).movedim(2, 0) @ down.flatten(1)).movedim(0, 2).unflatten(2, mid.shape[2:])
 
 
-def group_tensors(path: Path, header: Header, known: Spellings) -> list[Group]:
-    """The file's adapter tensors by module, whichever format each of their names is in.
+def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Group], list[str]]:
+    """The file's adapter tensors by module, whichever format each of their names is in; and the other names.
 
     Raises:
         AdapterFileError: no adapter tensor at all, one that is there twice, or an ambiguous name.
     """
     groups: dict[object, Group] = {}
+    unknown: list[str] = []
     for key in header.tensors:
         parsed = parse_name(key)
         if parsed is None:
+            unknown.append(key)
             continue
         fmt, name = parsed
         target = _target(path, name, known)
@@ -96,7 +104,7 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> list[Group]:
             group.keys[name.role] = key
     if not groups:
         raise AdapterFileError(f"{path}: {_no_adapter(header)}")
-    return list(groups.values())
+    return list(groups.values()), unknown
 
 
 def _target(path: Path, name: TensorName, known: Spellings) -> tuple[str, str] | None:

@@ -44,6 +44,7 @@ def _network(adapter: Adapter) -> dict[str, str]:
         "ss_network_dim": _one_or_dynamic(Counter(str(update.rank) for update in updates)),
         "ss_network_alpha": _one_or_dynamic(Counter(f"{update.alpha:g}" for update in updates)),
         "ss_output_name": adapter.name,
+        "modelspec.title": adapter.name,
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.implementation": "diffusers",
     }
@@ -69,7 +70,6 @@ def _modelspec(adapter: Adapter) -> Mapping[str, str]:
     architecture = FAMILIES[family].architecture if family in FAMILIES else family
     spec = {
         "modelspec.architecture": f"{architecture}/lora",
-        "modelspec.title": adapter.name,
         "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     return {**spec, "modelspec.trigger_phrase": adapter.trigger} if adapter.trigger else spec

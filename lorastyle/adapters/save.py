@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,13 +49,14 @@ def save_adapter(adapter: Adapter, path: str | os.PathLike[str], *, dtype: str =
         raise AdapterFileError(f"{path}: an adapter file's name must end in .safetensors.")
     if adapter.parameters == 0:
         raise AdapterError(f"Adapter {adapter.name!r} holds no update, so there is nothing to save.")
-    for component, module, update in adapter.updates():
+    exact = _one_alpha(adapter)
+    for component, module, update in (*adapter.updates(), *exact.updates()):
         if not update.finite:
             raise AdapterError(
                 f"{component} {module} of adapter {adapter.name!r} holds NaN or infinity; "
                 "nothing was written. Training went wrong before this: try a lower learning rate."
             )
-    tensors = kohya.write(_rounded(adapter, dtype))
+    tensors = kohya.write(_rounded(exact, dtype))
     metadata = file_metadata(adapter)
     try:
         write_tensors(path, tensors, metadata, check=lambda path: _compare(adapter, tensors, path, dtype))
@@ -65,18 +65,29 @@ def save_adapter(adapter: Adapter, path: str | os.PathLike[str], *, dtype: str =
     return path
 
 
-def _rounded(adapter: Adapter, dtype: str) -> Adapter:
-    """One alpha per component, and the factors in `dtype`; in float32 where that is too coarse."""
+def _one_alpha(adapter: Adapter) -> Adapter:
+    """One alpha per component, and the factors in float32 on the CPU."""
     components = {
-        component: {path: _round(update, dtype) for path, update in kohya.constant_alpha(modules).items()}
+        component: {
+            path: LowRank(update.down.detach().cpu().float(), update.up.detach().cpu().float(), update.alpha)
+            for path, update in kohya.constant_alpha(modules).items()
+        }
         for component, modules in adapter.components.items()
     }
     return Adapter(adapter.name, components, adapter.metadata)
 
 
-def _round(update: LowRank, dtype: str) -> LowRank:
-    exact = LowRank(update.down.detach().cpu().float(), update.up.detach().cpu().float(), update.alpha)
-    source = _balanced(exact) if dtype == "float16" else exact
+def _rounded(adapter: Adapter, dtype: str) -> Adapter:
+    """The factors in `dtype`; in float32 where that is too coarse."""
+    components = {
+        component: {path: _round(update, dtype) for path, update in modules.items()}
+        for component, modules in adapter.components.items()
+    }
+    return Adapter(adapter.name, components, adapter.metadata)
+
+
+def _round(exact: LowRank, dtype: str) -> LowRank:
+    source = exact.balanced() if dtype == "float16" else exact
     down, up = source.down.to(_DTYPES[dtype]), source.up.to(_DTYPES[dtype])
     if not (is_finite(down) and is_finite(up)):
         return exact
@@ -84,18 +95,9 @@ def _round(update: LowRank, dtype: str) -> LowRank:
     lost = LowRank(
         torch.cat([source.down, down.float() - source.down]),
         torch.cat([up.float() - source.up, up.float()], dim=1),
-        2.0 * update.alpha,
+        2.0 * exact.alpha,
     )
-    return LowRank(down, up, update.alpha) if lost.norm() <= _TOLERANCE[dtype] * source.norm() else exact
-
-
-def _balanced(update: LowRank) -> LowRank:
-    """Shift powers of two between `up` and `down` where float16 would overflow or lose small values."""
-    up, down = float(update.up.abs().max()), float(update.down.abs().max())
-    if up == 0 or down == 0 or all(2.0**-8 <= value <= 2.0**12 for value in (up, down)):
-        return update
-    shift = 2.0 ** round(math.log2(up / down) / 2)
-    return LowRank(update.down * shift, update.up / shift, update.alpha)
+    return LowRank(down, up, exact.alpha) if lost.norm() <= _TOLERANCE[dtype] * source.norm() else exact
 
 
 def _compare(adapter: Adapter, tensors: Mapping[str, Tensor], temporary: Path, dtype: str) -> None:
@@ -110,7 +112,9 @@ def _compare(adapter: Adapter, tensors: Mapping[str, Tensor], temporary: Path, d
             raise _differs(f"tensor {key} changed on its way to the disk")
     for component, path, update in adapter.updates():
         size, error = update.norm(), _distance(update, again.components[component][path])
-        if not error <= 2 * _TOLERANCE[dtype] * size:
+        # Where the factors nearly cancel, float32 itself is coarse beside their product.
+        factors = abs(update.scale) * float(update.up.double().norm() * update.down.double().norm())
+        if not error <= max(2 * _TOLERANCE[dtype] * size, 1e-6 * factors):
             raise _differs(f"{component} {path} differs by {error:.3g}, with a norm of {size:.3g}")
 
 

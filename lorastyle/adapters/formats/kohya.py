@@ -106,11 +106,12 @@ def constant_alpha(updates: Mapping[str, LowRank]) -> dict[str, LowRank]:
     """
     from ..lowrank import LowRank
 
-    usable = Counter(u.alpha for u in updates.values() if u.alpha > 0)
-    # Zero and negative alphas never become the constant: some readers take 0 to mean "alpha = rank".
+    # Zero and negative alphas never become the constant (some readers take 0 to mean "alpha = rank"), nor do
+    # those that float32 does not hold.
+    usable = Counter(u.alpha for u in updates.values() if 1e-30 < u.alpha < 1e30)
     alpha = max(usable, key=lambda a: (usable[a], a)) if usable else 1.0
     return {
-        path: u if u.alpha == alpha else LowRank(u.down, u.up.float() * (u.alpha / alpha), alpha)
+        path: u if u.alpha == alpha else LowRank(u.down, (u.up.double() * (u.alpha / alpha)).float(), alpha)
         for path, u in updates.items()
     }
 
