@@ -16,7 +16,8 @@ from .residents import COMPONENTS
 def attach(pipe: object) -> AdapterBank:
     """A bank on any diffusers pipeline, on a mapping of modules, or on one module, taken as the UNet.
 
-    Nothing of the model changes before an adapter is added.
+    Nothing of the model changes before an adapter is added. Sequential CPU offload
+    (`enable_sequential_cpu_offload`) finds weights by their paths, so turn it on first.
 
     Args:
         pipe: an object with `unet`, `text_encoder` or `text_encoder_2` (those that it has are used), a

@@ -15,7 +15,7 @@ from lorastyle.errors import AdapterError, near_miss
 from .checks import finite_scale, probability, trained_factor
 from .fuse import check_fusable, fused_weight
 from .layers import GatedLayer, Trainable, factor_shapes
-from .residents import Resident, check_components, fit_adapter
+from .residents import Resident, check_components, fit_adapter, refuse_other_banks, refuse_shared
 from .slots import Slot, wrap
 from .targets import select_targets
 
@@ -89,6 +89,7 @@ class AdapterBank:
             AdapterError: the name is taken, the scale is not finite, or the bank is fused.
         """
         self._check_can_change(f"add {adapter.name!r}")
+        refuse_other_banks(self._components, self._slots)
         self._check_new_name(adapter.name)
         scale = finite_scale(adapter.name, scale)
         residents = fit_adapter(adapter, self._components)
@@ -124,6 +125,7 @@ class AdapterBank:
             AdapterError: the name is taken, a number is out of range, or another adapter is being trained.
         """
         self._check_can_change(f"create {name!r}")
+        refuse_other_banks(self._components, self._slots)
         self._check_new_name(name)
         if self._trainable is not None:
             raise AdapterError(
@@ -138,6 +140,7 @@ class AdapterBank:
             )
         paths = {c: select_targets(self._component(c), patterns, c) for c, patterns in targets.items()}
         residents = [Resident(c, path, None) for c, chosen in paths.items() for path in chosen]
+        refuse_shared(name, residents, self._components)
         with self._or_leave(name), torch.inference_mode(False):
             self._trainable = name
             self._freeze()
@@ -211,10 +214,16 @@ class AdapterBank:
                         new[name][component] = value
             else:
                 new[name] = dict.fromkeys(new[name], finite_scale(name, given))
-        self._scales = new
-        for slot in self._slots.values():
-            if any(name in scales for name in slot.residents):
-                slot.refresh(self._scales)
+        changed = [s for s in self._slots.values() if any(name in scales for name in s.residents)]
+        before, self._scales = self._scales, new
+        try:
+            for slot in changed:
+                slot.refresh(new)
+        except BaseException:  # no memory to stack what was switched on
+            self._scales = before
+            for slot in changed:
+                slot.refresh(before)
+            raise
 
     @contextmanager
     def scaled(self, scales: Mapping[str, float | Mapping[str, float]]) -> Generator[None]:
@@ -224,7 +233,11 @@ class AdapterBank:
         try:
             yield
         finally:
+            fused = self._fused
+            self.restore()
             self.set_scales({name: former for name, former in before.items() if name in self._scales})
+            if fused:
+                self.fuse()
 
     @contextmanager
     def disabled(self) -> Generator[None]:
@@ -236,7 +249,7 @@ class AdapterBank:
             yield
         finally:
             self._bypass(-1)
-            if fused:
+            if fused and self._slots:
                 self.fuse()
 
     # ---- training --------------------------------------------------------------------------------------
@@ -253,9 +266,8 @@ class AdapterBank:
         """
         self._check_known(name)
         if name != self._trainable:
-            raise AdapterError(
-                f"{name!r} is frozen and has no parameters; only {self._trainable!r} is trained."
-            )
+            trained = f"only {self._trainable!r} is trained" if self._trainable else "none is being trained"
+            raise AdapterError(f"{name!r} is frozen and has no parameters; {trained}.")
         if component is not None:
             self._component(component)
         return [
@@ -292,17 +304,22 @@ class AdapterBank:
         cannot change meanwhile.
 
         Raises:
-            AdapterError: a weight is quantised, or an adapter is in training mode. Nothing is fused then.
+            AdapterError: a weight is quantised, or an adapter is in training mode, or the bank is disabled.
+                Nothing is fused then.
         """
         if self._fused:
             return
+        if self._disabled:
+            raise AdapterError("Cannot fuse inside disabled(), where the base draws alone; leave it first.")
         active = [(slot, updates) for slot in self._slots.values() if (updates := slot.updates(self._scales))]
         for slot, _ in active:
             check_fusable(slot.layer, str(slot))
         self._fused = True
         try:
-            for slot, updates in active:
-                slot.layer.fuse(fused_weight(cast(Tensor, slot.layer.base.weight), updates))
+            # An inference tensor in a weight's place could never be used where gradients are wanted.
+            with torch.inference_mode(False):
+                for slot, updates in active:
+                    slot.layer.fuse(fused_weight(cast(Tensor, slot.layer.base.weight), updates))
         except BaseException:
             self.restore()
             raise

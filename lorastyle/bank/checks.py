@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
+from typing import cast
 
 from lorastyle.errors import AdapterError
+
+_LARGEST = 3.4e38
 
 
 def finite_scale(what: str, scale: object) -> float:
@@ -13,7 +17,8 @@ def finite_scale(what: str, scale: object) -> float:
     Raises:
         AdapterError: it is not a finite number.
     """
-    if isinstance(scale, (int, float)) and math.isfinite(scale):
+    # A gate is float32; what that cannot hold would be infinite there.
+    if isinstance(scale, Real) and -_LARGEST <= cast(float, scale) <= _LARGEST:
         return float(scale)
     raise AdapterError(f"The scale of {what} is {scale!r}; it must be a finite number, such as 0.8.")
 

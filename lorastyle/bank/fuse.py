@@ -34,9 +34,15 @@ def check_fusable(layer: GatedLayer, path: str) -> None:
     """Can the updates of this layer be added to its weight now?
 
     Raises:
-        AdapterError: the weight is quantised, so that the sum would be rounded away; it is offloaded; or the
-            layer is being trained, so that its update changes with every step.
+        AdapterError: the weight is quantised, so that the sum would be rounded away; it is offloaded, or
+            computed anew in every call; or the layer is being trained, so that its update changes with every
+            step.
     """
+    if "weight" not in dict(layer.base.named_parameters(recurse=False)):
+        raise AdapterError(
+            f"Cannot fuse into {path}: its weight is parametrised (weight_norm and its like), so there is no "
+            "tensor to replace. Draw without fusing."
+        )
     weight = cast(Tensor, layer.base.weight)
     if weight.device.type == "meta":
         raise AdapterError(

@@ -3,8 +3,7 @@
 A layer wraps a module of the model, which stays the object it was. It adds
 
 - **frozen residents**, stacked on the rank axis in two buffers of the base's dtype, so that two matrix
-products
-  serve any number of adapters;
+  products serve any number of adapters;
 - at most one **trainable resident**, whose factors are float32 Parameters, computed beside the stack.
 
 Seen from outside the layer is its base: `weight`, `bias`, `in_features` and every other attribute are the
@@ -21,8 +20,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from lorastyle.adapters import LowRank
+from lorastyle.adapters import LowRank, is_finite
 from lorastyle.errors import AdapterError
 
 
@@ -105,14 +105,14 @@ class GatedLayer(nn.Module):
 
     # ---- what a call does ------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.base(x)
+    def forward(self, input: Tensor) -> Tensor:
+        out = self.base(input)
         if self._bypassed or self._original:
             return out
         if self._stack_on:
-            out = self._add_stack(out, x)
+            out = self._add_stack(out, input)
         if self._trainable_on:
-            out = self._add_trainable(out, x)
+            out = self._add_trainable(out, input)
         return out
 
     def _add_stack(self, out: Tensor, x: Tensor) -> Tensor:
@@ -120,7 +120,8 @@ class GatedLayer(nn.Module):
         dtype = _product_dtype(x, down)
         inner = self._inner(x.to(dtype), down.to(dtype))
         inner = inner * self._gate_like(inner, gate)
-        if out.dtype == dtype and not torch.is_grad_enabled():
+        mine = not self.base._forward_hooks  # a hook may have kept what the base answered
+        if mine and out.dtype == dtype and not torch.is_grad_enabled():
             return self._accumulate(out, inner, up.to(dtype))
         return out + self._outer(inner, up.to(dtype)).to(out.dtype)
 
@@ -158,15 +159,25 @@ class GatedLayer(nn.Module):
 
     @torch.no_grad()
     def stack(self, updates: Sequence[LowRank]) -> None:
-        """Make these the frozen residents, and open the gate. `up` takes alpha / rank in, in float32."""
+        """Make these the frozen residents, and open the gate. `up` takes alpha / rank in, in float32.
+
+        Beside float16 weights the factors are balanced, and held in float32 where that is not enough: what
+        fused mode can draw must not overflow here.
+        """
         with torch.inference_mode(False):  # or the buffers could never be used in training
-            if not updates:
-                self.down = self.up = None
-            else:
-                downs = [update.down.float() for update in updates]
-                ups = [update.up.float() * update.scale for update in updates]
-                self.down = torch.cat(downs).to(self.device, self.dtype).contiguous()
-                self.up = torch.cat(ups, dim=1).to(self.device, self.dtype).contiguous()
+            down = up = None
+            if updates:
+                scaled = [LowRank(u.down.float(), u.up.float() * u.scale, float(u.rank)) for u in updates]
+                if self.dtype is torch.float16:
+                    scaled = [update.balanced() for update in scaled]
+                down = torch.cat([update.down for update in scaled])
+                up = torch.cat([update.up for update in scaled], dim=1)
+                dtype = self.dtype
+                if dtype is torch.float16 and not (is_finite(down.to(dtype)) and is_finite(up.to(dtype))):
+                    dtype = torch.float32
+                down = down.to(self.device, dtype).contiguous()
+                up = up.to(self.device, dtype).contiguous()
+            self.down, self.up = down, up  # both or, where memory is short, neither
             self.set_gate(torch.ones(self.rank))
 
     def set_trainable(self, trainable: Trainable | None) -> None:
@@ -238,7 +249,8 @@ class GatedLayer(nn.Module):
         """Put the base's own weight back: the same Parameter object, the same bits."""
         for original in self._original:
             fused = cast(Tensor, self.base.weight)
-            if (fused.device, fused.dtype) != (original.device, original.dtype):  # the model was moved
+            moved = (fused.device, fused.dtype) != (original.device, original.dtype)
+            if moved and fused.device.type != "meta":  # offloaded meanwhile: nothing to follow
                 original.data = original.data.to(fused.device, fused.dtype)
             self.base.weight = original
         self._original = ()
@@ -291,6 +303,13 @@ class GatedLinear(GatedLayer):
                     f"give it (batch, 1, {gate.shape[2]})."
                 )
             gate = gate[:, 0]
+        elif gate.ndim == 3 and inner.ndim > 3:  # positions on several axes: one vector per sample fits
+            if gate.shape[1] != 1:
+                raise AdapterError(
+                    f"A gate per token {tuple(gate.shape)} cannot steer an input of {inner.ndim - 2} axes of "
+                    f"tokens; give it (batch, 1, {gate.shape[2]})."
+                )
+            gate = gate.reshape(gate.shape[0], *[1] * (inner.ndim - 2), gate.shape[2])
         return gate.to(inner.dtype)
 
 
@@ -335,12 +354,22 @@ def factor_shapes(module: nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[
     Raises:
         AdapterError: the module can carry no low-rank update.
     """
+    if not can_carry(module):
+        raise AdapterError(
+            f"{type(module).__name__} cannot carry an adapter; Linear and ungrouped Conv2d can."
+        )
     if isinstance(module, nn.Linear):
         return (rank, module.in_features), (module.out_features, rank)
-    if isinstance(module, nn.Conv2d) and module.groups == 1:
-        kernel = cast("tuple[int, int]", module.kernel_size)
-        return (rank, module.in_channels, *kernel), (module.out_channels, rank, 1, 1)
-    raise AdapterError(f"{type(module).__name__} cannot carry an adapter; Linear and ungrouped Conv2d can.")
+    conv = cast(nn.Conv2d, module)
+    kernel = cast("tuple[int, int]", conv.kernel_size)
+    return (rank, conv.in_channels, *kernel), (conv.out_channels, rank, 1, 1)
+
+
+def can_carry(module: nn.Module) -> bool:
+    """Whether the module can carry a low-rank update: its owner must call it, not read its weight."""
+    if isinstance(module, nn.Linear):
+        return not isinstance(module, NonDynamicallyQuantizableLinear)
+    return isinstance(module, nn.Conv2d) and module.groups == 1
 
 
 def gated(base: nn.Module) -> GatedLayer:
@@ -355,4 +384,6 @@ def _product_dtype(x: Tensor, factor: Tensor) -> torch.dtype:
     lasts: a block around several optimiser steps would then train with the factors of the first.
     """
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else factor.dtype
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return factor.dtype

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -42,12 +42,23 @@ def check_components(components: Mapping[str, nn.Module]) -> dict[str, nn.Module
             raise AdapterError(f"Unknown component {name!r}; allowed are {', '.join(COMPONENTS)}.{hint}")
         if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(f"Component {name!r} is a {type(model).__name__}, not a torch module.")
-        taken = next((path for path, part in model.named_modules() if isinstance(part, GatedLayer)), None)
-        if taken is not None:
-            raise AdapterError(
-                f"{name} has another bank's adapters on it (at {taken}). Use that bank, or detach() it first."
-            )
+    refuse_other_banks(components, ())
     return {name: cast(nn.Module, getattr(model, "_orig_mod", model)) for name, model in components.items()}
+
+
+def refuse_other_banks(components: Mapping[str, nn.Module], own: Container[nn.Module]) -> None:
+    """Gated layers belong to one bank: what another one holds is not touched.
+
+    Raises:
+        AdapterError: a gated layer that is not among `own`.
+    """
+    for name, model in components.items():
+        for path, part in model.named_modules():
+            if isinstance(part, GatedLayer) and part not in own:
+                raise AdapterError(
+                    f"{name} has another bank's adapters on it (at {path}). "
+                    "Use that bank, or detach() it first."
+                )
 
 
 def fit_adapter(adapter: Adapter, components: Mapping[str, nn.Module]) -> list[Resident]:
@@ -68,14 +79,13 @@ def fit_adapter(adapter: Adapter, components: Mapping[str, nn.Module]) -> list[R
         )
     residents: list[Resident] = []
     problems: list[str] = []
-    seen: dict[int, str] = {}
     for component, updates in adapter.components.items():
         model = components[component]
         names = tuple(adaptable_modules(model)) if updates else ()
         for path, update in updates.items():
             place = f"{component}.{path}"
             try:
-                module = model.get_submodule(path)
+                module = _submodule(model, path)
             except AttributeError:
                 problems.append(f"{place} does not exist.{near_miss(path, names) if not problems else ''}")
                 continue
@@ -85,18 +95,46 @@ def fit_adapter(adapter: Adapter, components: Mapping[str, nn.Module]) -> list[R
             except AdapterError as error:
                 problems.append(f"{place}: {error}")
                 continue
-            if id(base) in seen:
-                raise AdapterError(
-                    f"Adapter {adapter.name!r} changes one shared module twice, "
-                    f"as {seen[id(base)]} and as {place}."
-                )
-            seen[id(base)] = place
             residents.append(Resident(component, path, fitted))
     if problems:
         raise BaseMismatchError(_mismatch(adapter, problems))
     if not residents:
         raise AdapterError(f"Adapter {adapter.name!r} changes no module.")
+    refuse_shared(adapter.name, residents, components)
     return residents
+
+
+def refuse_shared(name: str, residents: Sequence[Resident], components: Mapping[str, nn.Module]) -> None:
+    """An adapter lives at a module once, however many paths lead there.
+
+    Raises:
+        AdapterError: two residents are at the same module.
+    """
+    seen: dict[int, str] = {}
+    for resident in residents:
+        module = _submodule(components[resident.component], resident.path)
+        place = f"{resident.component}.{resident.path}"
+        if other := seen.get(id(module)):
+            raise AdapterError(
+                f"Adapter {name!r} changes one shared module twice, as {other} and as {place}."
+            )
+        seen[id(module)] = place
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module:
+    """The module that hangs at the path, or the gated layer in its place.
+
+    Raises:
+        AttributeError: there is none; the inside of a gated layer is not for adapters.
+    """
+    module = model
+    for name in path.split("."):
+        if isinstance(module, GatedLayer):
+            raise AttributeError(path)
+        module = module.get_submodule(name) if name else None
+        if module is None:
+            raise AttributeError(path)
+    return module
 
 
 def _reshaped(update: LowRank, module: nn.Module) -> LowRank:

@@ -68,8 +68,10 @@ class Slot:
         ]
 
     def unwrap(self) -> None:
+        """Put the wrapped module back, wherever nobody has put another one since."""
         for parent, attribute in self.places:
-            setattr(parent, attribute, self.layer.base)
+            if getattr(parent, attribute, None) is self.layer:
+                setattr(parent, attribute, self.layer.base)
 
     def __str__(self) -> str:
         first = next(iter(self.residents.values()))

@@ -9,7 +9,7 @@ from torch import nn
 
 from lorastyle.errors import TargetError, near_miss
 
-from .layers import GatedLayer
+from .layers import GatedLayer, can_carry
 
 _UNET = {
     "attention": ("*.attn[12].to_[qkv]", "*.attn[12].to_out.0"),
@@ -47,7 +47,8 @@ text encoder 48, 72, 72.
 def adaptable_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Every module that can carry an adapter, by dotted path, in the model's order.
 
-    Linear and ungrouped Conv2d. A module that already carries one appears under its own path, as itself. One
+    Linear and ungrouped Conv2d; not the projection inside nn.MultiheadAttention, which reads the weight and
+    never calls the layer. A module that already carries one appears under its own path, as itself. One
     that is reached twice appears under its first path.
     """
     found: dict[str, nn.Module] = {}
@@ -56,7 +57,7 @@ def adaptable_modules(model: nn.Module) -> dict[str, nn.Module]:
         if not path or path.startswith(gated):
             continue
         inner = module.base if isinstance(module, GatedLayer) else module
-        if isinstance(inner, nn.Linear) or (isinstance(inner, nn.Conv2d) and inner.groups == 1):
+        if can_carry(inner):
             found[path] = inner
     return found
 
