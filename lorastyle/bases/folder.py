@@ -15,6 +15,7 @@ from .family import SUPPORTED, family_from_width, refuse_sdxl
 
 WITH_WEIGHTS = ("unet", "vae", "text_encoder")
 COMPONENTS = (*WITH_WEIGHTS, "tokenizer", "scheduler")
+VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
             missing, pickled or cut short; `name` is what the user called it.
     """
     index = _read_json(path / "model_index.json", name, "That is no folder of a diffusers pipeline")
-    kind = str(index.get("_class_name"))
+    kind = str(index.get("_class_name", "pipeline of no class"))
     if kind.startswith("StableDiffusionXL"):
         raise refuse_sdxl(f'The base "{name}"')
     if kind != "StableDiffusionPipeline":
@@ -47,6 +48,15 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
             f'The base "{name}" lacks {_and(missing)}: a StableDiffusionPipeline has the folders '
             f"{_and(COMPONENTS)}. Copy or download the whole folder again."
         )
+    words = path / "tokenizer"
+    if not any(all((words / file).is_file() for file in files) for files in VOCABULARIES):
+        raise BaseError(
+            f'The base "{name}" has no vocabulary in tokenizer/ ({" or ".join(map(_and, VOCABULARIES))}), '
+            "so it would not heed a word. Copy or download the whole folder again."
+        )
+    for part in ("vae", "text_encoder"):
+        _read_json(path / part / "config.json", name, f"The {part} cannot be built")
+    _read_json(path / "scheduler" / "scheduler_config.json", name, "Its noise schedule is not known")
     variants = {_check_weights(path / part, name) for part in WITH_WEIGHTS}
     unet = _read_json(path / "unet" / "config.json", name, "The UNet cannot be built")
     own = path / "lorastyle.json"
@@ -95,7 +105,13 @@ def _read_json(path: Path, name: str, consequence: str) -> Mapping[str, object]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BaseError(f'The base "{name}" has no {path.name} in {path.parent}. {consequence}.') from error
+        above = path.parent.parent / "model_index.json"
+        step = f'Name the folder above: "{above.parent}"' if above.is_file() else "Get the folder again"
+        if path.parent.name in COMPONENTS and path.name != "model_index.json":
+            step = "Copy or download the whole folder again"
+        raise BaseError(
+            f'The base "{name}" has no {path.name} in {path.parent}. {consequence}. {step}.'
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise BaseError(f"{path} cannot be read ({error}). {consequence}; get the folder again.") from error
     if not isinstance(content, dict):

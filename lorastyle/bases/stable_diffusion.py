@@ -163,7 +163,8 @@ class StableDiffusion:
         ids = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
         room = self.max_tokens - int(tokenizer.num_special_tokens_to_add(pair=False))
         if len(ids) > room:
-            dropped = str(tokenizer.decode(ids[room:])).strip()
+            dropped = str(tokenizer.decode(ids[room : room + 100])).strip()
+            dropped = dropped if len(ids) <= room + 100 else f"{dropped} ..."
             warnings.warn(
                 f'The prompt is {len(ids)} tokens long and the base "{self.name}" reads {room}. '
                 f'Dropped: "{dropped}".',

@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with explain_warnings():
             result = build_app()(list(sys.argv[1:] if arguments is None else arguments))
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by whoever started us  # pyright: ignore[reportUnnecessaryComparison]
+                sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except CycloptsError:
         return 2
@@ -78,5 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error(str(interrupt) or "stopped")
         return INTERRUPTED
     except BrokenPipeError:  # `lorastyle info file | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         return 1
+    except OSError as error:  # a full disk behind `>`
+        _close_output()
+        print_error(f"the output cannot be written ({error.strerror or error})")
+        return 1
+
+
+def _close_output() -> None:
+    """Or Python would complain at its end that what is left cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from .console import INTERRUPTED, say
-from .names import near
+from .names import Whole, check_out, near
 
 
-def demo(*, out: Path = Path("lorastyle-demo"), steps: int | None = None) -> int:
+def demo(*, out: Path = Path("lorastyle-demo"), steps: Whole | None = None) -> int:
     """Train on the sticker sample and draw with the result: the whole thing in two minutes.
 
     Args:
         out: the folder for everything that is made.
         steps: training steps; fewer are quicker and worse.
     """
+    check_out(out / "pictures")
     from lorastyle.bases import default_base, load_base
     from lorastyle.generate import AdapterUse, Engine, GenerateRequest
     from lorastyle.samples import folder

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from lorastyle.errors import ConfigError
 
 from .console import Steps
-from .names import names_one_file, parse_size, slug
+from .names import Whole, check_out, names_one_file, parse_size, slug, whole
 
 if TYPE_CHECKING:
     from lorastyle.generate import Engine, GenerateRequest
@@ -23,11 +23,11 @@ def generate(
     *,
     adapter: Annotated[tuple[str, ...], Parameter(("--adapter", "-a"), negative="")] = (),
     negative: str = "",
-    seed: int | None = None,
-    number: Annotated[int, Parameter(("--number", "-n"))] = 1,
+    seed: Whole | None = None,
+    number: Annotated[int, Parameter(("--number", "-n"), converter=whole)] = 1,
     out: Annotated[Path, Parameter(("--out", "-o"))] = Path("pictures"),
     size: str | None = None,
-    steps: int | None = None,
+    steps: Whole | None = None,
     guidance: float | None = None,
     scheduler: str | None = None,
     base: str | None = None,
@@ -46,8 +46,8 @@ def generate(
         number: how many pictures.
         out: the folder for the pictures, or the name of one .png.
         size: WIDTHxHEIGHT in pixels, or one number for a square; the base's own size if left out.
-        steps: denoising steps.
-        guidance: how strictly to follow the prompt.
+        steps: denoising steps; 30 if left out.
+        guidance: how strictly to follow the prompt; 5 if left out, 1 switches it off.
         scheduler: ddim, euler, "euler a", "dpm++ 2m" and others; the base's own if left out.
         base: "embedded", a folder, or a Hub id such as org/model.
     """
@@ -68,6 +68,7 @@ def generate(
             **{key: value for key, value in given.items() if value is not None},
         }
     )
+    check_out(out)
     from lorastyle.bases import load_base
     from lorastyle.generate import Engine
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter, Token
 
 from lorastyle.errors import ConfigError
+
+_OTHER_PICTURES = frozenset({".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 
 
 def slug(text: str, length: int = 48) -> str:
@@ -17,6 +24,37 @@ def slug(text: str, length: int = 48) -> str:
 def names_one_file(out: Path) -> bool:
     """Whether `--out` is a picture's name rather than a folder's."""
     return out.suffix.lower() == ".png"
+
+
+def whole(_type: object, tokens: Sequence[Token]) -> int:
+    """A flag's whole number; 2.5 is none, rather than 2."""
+    text = tokens[0].value
+    if not re.fullmatch(r"[+-]?\d{1,18}", text):
+        raise ValueError(f'"{text}" is no whole number.')
+    return int(text)
+
+
+Whole = Annotated[int, Parameter(converter=whole)]
+
+
+def check_out(out: Path) -> None:
+    """Can pictures be written there? Asked before anything slow.
+
+    Raises:
+        ConfigError: another kind of picture, a file in the place of the folder, a folder that cannot be
+            written.
+    """
+    if out.suffix.lower() in _OTHER_PICTURES and not out.is_dir():
+        raise ConfigError(f"--out {out}: pictures are saved as PNG. Name it {out.stem}.png, or a folder.")
+    folder = out.parent if names_one_file(out) else out
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        why = "it is a file" if there.is_file() else error.strerror or error
+        raise ConfigError(
+            f"--out {out}: {near(there)} cannot be written to ({why}). Name another folder."
+        ) from error
 
 
 def near(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from .console import INTERRUPTED, say
+from .names import Whole
 
 _MORE = Parameter(group=Group("More settings", sort_key=1))
 _MANY = Parameter(consume_multiple=True, negative="")
@@ -22,16 +23,16 @@ def train(
     name: str | None = None,
     trigger: str | None = None,
     class_name: Annotated[str | None, Parameter("--class")] = None,
-    steps: int | None = None,
-    rank: int | None = None,
+    steps: Whole | None = None,
+    rank: Whole | None = None,
     alpha: float | None = None,
     lr: float | None = None,
     text_encoder_lr: float | None = None,
-    resolution: int | None = None,
-    batch_size: int | None = None,
+    resolution: Whole | None = None,
+    batch_size: Whole | None = None,
     targets: Annotated[tuple[str, ...] | None, _MANY] = None,
     prior: float | None = None,
-    seed: int | None = None,
+    seed: Whole | None = None,
     config: Path | None = None,
     resume: Annotated[bool, _FLAG] = False,
     kind: Annotated[Literal["style", "subject"] | None, _MORE] = None,
@@ -39,13 +40,13 @@ def train(
     dropout: Annotated[float | None, _MORE] = None,
     weight_decay: Annotated[float | None, _MORE] = None,
     min_snr_gamma: Annotated[float | None, _MORE] = None,
-    prior_images: Annotated[int | None, _MORE] = None,
+    prior_images: Annotated[Whole | None, _MORE] = None,
     prior_folder: Annotated[str | None, _MORE] = None,
     sample_prompts: Annotated[tuple[str, ...] | None, _MANY, _MORE] = None,
-    sample_every: Annotated[int | None, _MORE] = None,
-    save_every: Annotated[int | None, _MORE] = None,
+    sample_every: Annotated[Whole | None, _MORE] = None,
+    save_every: Annotated[Whole | None, _MORE] = None,
     gradient_checkpointing: Annotated[bool | None, _MORE] = None,
-    precision: Annotated[Literal["auto", "float32", "bfloat16"] | None, _MORE] = None,
+    precision: Annotated[Literal["auto", "float32", "bfloat16", "fp32", "bf16"] | None, _MORE] = None,
     background: Annotated[str | None, _MORE] = None,
 ) -> int:
     """Make an adapter from a folder of images.
@@ -99,10 +100,11 @@ def train(
 
     from .training import next_command, run_training
 
+    defaults = {"base": default_base()}
     if config is not None:
-        settings = TrainConfig.from_toml(config, given)
+        settings = TrainConfig.from_toml(config, given, defaults=defaults)
     else:
-        settings = TrainConfig.from_mapping({"base": default_base(), **given})
+        settings = TrainConfig.from_mapping({**defaults, **given})
     result, plan = run_training(settings, resume=resume)
     if result.interrupted:
         return INTERRUPTED

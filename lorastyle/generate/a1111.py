@@ -20,8 +20,10 @@ from lorastyle.errors import PictureError
 from .request import GUIDANCE, MAX_SEED, MAX_TEXT, SIZES, STEPS, AdapterUse, GenerateRequest
 from .schedulers import SCHEDULERS, scheduler_name
 
-_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-_LORA = re.compile(r"\s*<lora:([^:>]+)((?::[^:>]*)*)>")
+# Each pattern reads a text once: bounded names, and nothing that could begin in many places.
+_PAIR = re.compile(r'(?:^|,)[ \t]*(\w[\w \-/]{0,80}?):[ \t]*("(?:\\.|[^\\"])+"|[^,]*)')
+_LORA = re.compile(r"<lora:([^:<>]{1,500})((?::[^:<>]{0,100}){0,8})>")
+MAX_TEXT_READ = 64 * 1024
 _NEGATIVE = "Negative prompt:"
 
 
@@ -63,6 +65,10 @@ def read_parameters(text: str) -> GenerateRequest:
     Raises:
         PictureError: no parameters in the text, or values that are no numbers.
     """
+    if len(text) > MAX_TEXT_READ:
+        raise PictureError(
+            f"The picture's `parameters` text has {len(text):,} letters; at most {MAX_TEXT_READ:,} are read."
+        )
     *lines, last = text.strip().split("\n")
     pairs = {key: _unquoted(value.strip()) for key, value in _PAIR.findall(last)}
     if len(pairs) < 3:
@@ -71,12 +77,16 @@ def read_parameters(text: str) -> GenerateRequest:
         )
     at = next((i for i, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
     prompt, negative = "\n".join(lines[:at]), "\n".join(lines[at:]).removeprefix(_NEGATIVE)
-    digests = dict(re.findall(r"([^:,]+):\s*([0-9a-f]{12})\b", pairs.get("Lora hashes", "")))
-    adapters = _adapters(prompt, {name.strip(): digest for name, digest in digests.items()})
+    digests = {
+        name.strip(): digest.strip()
+        for name, _, digest in (part.partition(":") for part in pairs.get("Lora hashes", "").split(","))
+        if re.fullmatch("[0-9a-f]{12}", digest.strip())
+    }
+    adapters = _adapters(prompt, digests)
     size = re.fullmatch(r"(\d{1,9})x(\d{1,9})", pairs.get("Size", ""))
     return GenerateRequest(
-        prompt=_LORA.sub("", prompt).strip()[:MAX_TEXT],
-        negative_prompt=_LORA.sub("", negative).strip()[:MAX_TEXT],
+        prompt=_without_tags(prompt),
+        negative_prompt=_without_tags(negative),
         adapters=adapters,
         seed=_seed(pairs),
         steps=int(clamp(_number(pairs, "Steps", 30), *STEPS)),
@@ -85,6 +95,12 @@ def read_parameters(text: str) -> GenerateRequest:
         height=clamp_size(int(size[2])) if size else None,
         scheduler=_scheduler(pairs),
     )
+
+
+def _without_tags(text: str) -> str:
+    """The text without `<lora:...>` and the spaces in front of them."""
+    parts = _LORA.split(text)[:: _LORA.groups + 1]
+    return "".join([*(part.rstrip() for part in parts[:-1]), parts[-1]]).strip()[:MAX_TEXT]
 
 
 def clamp(value: float, low: float, high: float) -> float:

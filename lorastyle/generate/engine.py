@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from lorastyle.errors import ConfigError
 
 from .request import GenerateRequest
 from .residents import Residents
-from .schedulers import build_scheduler, name_of
+from .schedulers import build_scheduler, check_steps, name_of
 
 OnStep = Callable[[int, int], None]
 
@@ -62,6 +63,7 @@ class Engine:
         self.batch_size = batch_size
         self._residents = Residents(self.bank, base, keep)
         self._lock = threading.Lock()
+        self._drawing: int | None = None  # the thread that holds the lock
 
     def generate(
         self,
@@ -81,11 +83,16 @@ class Engine:
             on_picture: called with each picture as soon as its batch is done.
 
         Raises:
-            ConfigError: the request names another base than this engine's.
+            ConfigError: the request names another base than this engine's, or more steps than its scheduler
+                has; or a callback draws with the engine that called it.
             AdapterError: an adapter is not found, damaged, or made for another family.
             BaseError: numbers that are not finite.
         """
-        with self._lock, torch.no_grad():
+        if self._drawing == threading.get_ident():
+            raise ConfigError(
+                "A callback cannot draw with the engine that called it. Draw when generate() has returned."
+            )
+        with self._lock, self._own(), torch.no_grad():
             request = self._complete(request)
             request = replace(request, adapters=self._residents.use(request.adapters))
             pictures: list[Picture] = []
@@ -94,6 +101,14 @@ class Engine:
                 if on_picture is not None:
                     on_picture(picture)
             return pictures
+
+    @contextmanager
+    def _own(self) -> Generator[None]:
+        self._drawing = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._drawing = None
 
     def _complete(self, request: GenerateRequest) -> GenerateRequest:
         """The same request with nothing left open."""
@@ -135,6 +150,7 @@ class Engine:
         noise = torch.cat([torch.randn(grid, generator=generator) for generator in generators])
 
         scheduler = build_scheduler(request.scheduler, pipe.scheduler)
+        check_steps(scheduler, request.steps)
         steps_done = 0
 
         def step_end(_pipe: Any, _index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -27,27 +27,49 @@ def find_adapter(name: str, digest: str | None = None) -> Path:
         AdapterError: there is no such file; what exists is listed, with the nearest name.
     """
     path = Path(name).expanduser()
-    if path.is_file():
+    if _is_file(path):
         return path
     if path.parent == Path("."):  # a bare name
         file_name = name if name.lower().endswith(SUFFIX) else name + SUFFIX
-        for folder in adapter_folders():
-            if (folder / file_name).is_file():
+        for folder in (*adapter_folders(), Path(".")):
+            if _is_file(folder / file_name):
                 return folder / file_name
     raise AdapterError(_not_found(name, path, digest))
 
 
+def _is_file(path: Path) -> bool:
+    """False as well for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _not_found(name: str, path: Path, digest: str | None) -> str:
     recorded = f" (weights {digest})" if digest else ""
-    folders = [path.parent] if path.parent != Path(".") else [Path("."), *adapter_folders()]
-    stems = sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob(f"*{SUFFIX}")})
-    where = " or ".join(str(folder) for folder in folders[-2:])
+    name = name if len(name) <= 200 else f"{name[:200]}..."
+    bare = path.parent == Path(".")
+    folders = [*adapter_folders(), Path(".")] if bare else [path.parent]
+    found = (file for folder in folders for file in _files(folder))
+    stems = sorted({file.stem for file in found})
+    where = " or ".join("here" if folder == Path(".") else str(folder)[:200] for folder in folders)
     there = (
         f"There is: {', '.join(stems[:20])}{', ...' if len(stems) > 20 else ''}."
         if stems
         else "It holds none."
     )
-    stem = path.name.removesuffix(SUFFIX)
-    if path.is_dir():
+    stem = path.name[:200].removesuffix(SUFFIX)
+    if os.path.isdir(path):
         return f'The adapter "{name}" is a folder; name the {SUFFIX} file in it.'
-    return f'There is no adapter "{name}"{recorded} in {where}. {there}{near_miss(stem, stems)}'
+    hint = near_miss(stem, stems)
+    if stem.rpartition(":")[0].strip().removesuffix(SUFFIX) in stems:
+        hint = " What follows the last colon is no number, so it is not read as a scale."
+    return f'There is no adapter "{name}"{recorded} in {where}. {there}{hint}'
+
+
+def _files(folder: Path) -> list[Path]:
+    """The adapter files in a folder; none where it cannot be read."""
+    try:
+        return [file for file in folder.glob(f"*{SUFFIX}") if file.is_file()]
+    except (OSError, ValueError):
+        return []

@@ -51,7 +51,7 @@ def save_picture(picture: Picture, path: str | os.PathLike[str], *, metadata: bo
     path = path if path.suffix else path.with_name(path.name + ".png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f".lorastyle-{secrets.token_hex(8)}.tmp")
         try:
             with temporary.open("xb") as file:
                 picture.image.save(file, format="PNG", pnginfo=_chunks(picture.request) if metadata else None)
@@ -83,7 +83,7 @@ def read_request(path: str | os.PathLike[str]) -> GenerateRequest:
             return read_parameters(texts["parameters"])
     except ConfigError as error:
         raise PictureError(
-            f"{path}: the request in it cannot be used. {'; '.join(error.problems)}"
+            f"{path}: the request in it cannot be used. {'; '.join(error.problems[:5])}"
         ) from error
     except LorastyleError as error:
         raise PictureError(f"{path}: {error}") from error
@@ -137,7 +137,9 @@ def _read_texts(path: Path) -> Mapping[str, str]:
     except FileNotFoundError as error:
         raise PictureError(f"{path}: no such file.") from error
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path}: this is not a PNG. Requests are kept in PNG files only.") from error
+        raise PictureError(
+            f"{path}: this is not a PNG, or a damaged one. Requests are kept in PNG files only."
+        ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError(f"{path}: the picture cannot be read ({error}).") from error
     found = {key: str(texts[key]) for key in ("lorastyle", "parameters") if isinstance(texts.get(key), str)}
@@ -156,11 +158,11 @@ def _parse(text: str) -> GenerateRequest:
         raise PictureError(f"its lorastyle text is not valid JSON ({error}).") from error
     chunk = cast("dict[str, object]", content) if isinstance(content, dict) else {}
     request = chunk.get("request")
-    if not isinstance(request, dict) or not isinstance(chunk.get("version"), int):
+    if not isinstance(request, dict) or type(chunk.get("version")) is not int:
         raise PictureError("its lorastyle text holds no request.")
     if chunk["version"] != FORMAT_VERSION:
         raise PictureError(
-            f"its request has the format version {chunk['version']}; this lorastyle reads "
+            f"its request has the format version {str(chunk['version'])[:20]}; this lorastyle reads "
             f"{FORMAT_VERSION}. Update it."
         )
     return GenerateRequest.from_dict(_clamped(cast("dict[str, object]", request)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -18,6 +19,8 @@ SIZES = (16, 4096)
 STEPS = (1, 1000)
 GUIDANCE = (0.0, 100.0)
 NUMBER = (1, 10_000)
+MAX_ADAPTERS = 256
+_MOST_PROBLEMS = 20
 
 _SCALE = re.compile(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
 
@@ -150,7 +153,8 @@ def _adapter_uses(items: Sequence[object]) -> tuple[tuple[AdapterUse, ...], list
             elif isinstance(item, Mapping):
                 uses.append(AdapterUse.from_dict(cast("Mapping[str, object]", item)))
             else:
-                problems.append(f'adapters: {item!r} is neither "name:scale" nor a table of name and scale.')
+                what = f"adapters: {_short(item)} is neither"
+                problems.append(f'{what} "name:scale" nor a table of name and scale.')
         except ConfigError as error:
             problems += error.problems
     return tuple(uses), problems
@@ -159,9 +163,9 @@ def _adapter_uses(items: Sequence[object]) -> tuple[tuple[AdapterUse, ...], list
 def _unknown_keys(values: Mapping[str, object], schema: type[Any], where: str = "") -> list[str]:
     allowed = [f.name for f in fields(schema)]
     return [
-        f"{where}unknown key {key!r}.{near_miss(str(key), allowed)} Allowed are {', '.join(allowed)}."
-        for key in values
-        if key not in allowed
+        f"{where}unknown key {_short(key)}.{near_miss(str(key)[:100], allowed)} "
+        f"Allowed are {', '.join(allowed)}."
+        for key in [key for key in values if key not in allowed][:_MOST_PROBLEMS]
     ]
 
 
@@ -169,15 +173,20 @@ def _adapter_problems(values: Mapping[str, object]) -> list[str]:
     name, scale, digest = values.get("name"), values.get("scale", 1.0), values.get("hash")
     problems: list[str] = []
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        problems.append(f"adapters: the name is {name!r}; a path or a name is needed.")
+        problems.append(f"adapters: the name is {_short(name)}; a path or a name is needed.")
     elif len(name) > MAX_TEXT:
         problems.append(f"adapters: a name of {len(name):,} letters; at most {MAX_TEXT:,} are allowed.")
+    elif not _encodes(name):
+        problems.append(f"adapters: the name {_short(name)} is no text in UTF-8.")
     if not _is_number(scale):
         problems.append(
-            f"adapters: the scale of {name!r} is {scale!r}; a finite number is needed, 1 is as trained."
+            f"adapters: the scale of {_short(name)} is {_short(scale)}; a finite number is needed, "
+            "1 is as trained."
         )
     if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest)):
-        problems.append(f"adapters: the hash of {name!r} is {digest!r}; 12 hex digits are needed.")
+        problems.append(
+            f"adapters: the hash of {_short(name)} is {_short(digest)}; 12 hex digits are needed."
+        )
     return problems
 
 
@@ -187,16 +196,15 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
 
     def judge(key: str, good: bool, needed: str) -> None:
         if not good:
-            shown = repr(values[key])
-            problems.append(f"{key} is {shown if len(shown) < 80 else shown[:77] + '...'}; {needed}.")
+            problems.append(f"{key} is {_short(values[key])}; {needed}.")
 
     for key in ("prompt", "negative_prompt"):
         if key in values:
             text = values[key]
             judge(
                 key,
-                isinstance(text, str) and len(text) <= MAX_TEXT,
-                f"text of at most {MAX_TEXT:,} letters is needed",
+                isinstance(text, str) and len(text) <= MAX_TEXT and _encodes(text),
+                f"text of at most {MAX_TEXT:,} letters in UTF-8 is needed",
             )
     for key, (low, high) in (("steps", STEPS), ("number", NUMBER)):
         if key in values:
@@ -226,19 +234,24 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
         problems[-1:] = [problems[-1] + hint] if problems and not good else problems[-1:]
     if values.get("base") is not None:
         base = values["base"]
-        judge(
-            "base", isinstance(base, str) and bool(base.strip()), '"embedded", a folder or a Hub id is needed'
-        )
+        good = isinstance(base, str) and 0 < len(base.strip()) <= MAX_TEXT and _encodes(base)
+        judge("base", good, '"embedded", a folder or a Hub id is needed')
     return problems + _adapters_problems(values.get("adapters", ()))
 
 
 def _adapters_problems(adapters: object) -> list[str]:
     uses = cast("tuple[object, ...]", adapters) if isinstance(adapters, tuple) else None
     if uses is None or not all(isinstance(use, AdapterUse) for use in uses):
-        return [f'adapters is {adapters!r}; a tuple is needed, such as (AdapterUse.parse("cat:0.8"),).']
-    names = [cast(AdapterUse, use).name for use in uses]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    return [f"adapters: {name!r} is there twice. Name it once, with the sum of the scales." for name in twice]
+        what = f"adapters is {_short(adapters)}"
+        return [f'{what}; a tuple is needed, such as (AdapterUse.parse("cat:0.8"),).']
+    if len(uses) > MAX_ADAPTERS:
+        return [f"adapters: {len(uses):,} of them; at most {MAX_ADAPTERS} are allowed."]
+    counts = Counter(cast(AdapterUse, use).name for use in uses)
+    return [
+        f"adapters: {_short(name)} is there twice. Name it once, with the sum of the scales."
+        for name, count in sorted(counts.items())
+        if count > 1
+    ]
 
 
 def _is_whole(value: object, low: int, high: int) -> bool:
@@ -246,4 +259,25 @@ def _is_whole(value: object, low: int, high: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Finite, and not a whole number beyond what a float holds."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _encodes(text: str) -> bool:
+    """False for halves of characters, which names in another encoding and hostile JSON have."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _short(value: object) -> str:
+    """As Python writes it, cut where a stranger made it long."""
+    text = repr(value[:200] if isinstance(value, str) else value)
+    return text if len(text) < 80 else text[:77] + "..."

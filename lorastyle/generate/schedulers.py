@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lorastyle.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Scheduler:
@@ -27,7 +29,8 @@ SCHEDULERS: Mapping[str, Scheduler] = {
         "DPMSolverMultistepScheduler", "DPM++ 2M", {"use_karras_sigmas": True}, schedule_type="Karras"
     ),
     "unipc": Scheduler("UniPCMultistepScheduler", "UniPC"),
-    "pndm": Scheduler("PNDMScheduler", "PLMS"),
+    # PLMS is PNDM without its Runge-Kutta steps, which need at least four.
+    "pndm": Scheduler("PNDMScheduler", "PLMS", {"skip_prk_steps": True}),
 }
 
 _ALIASES = {
@@ -65,3 +68,17 @@ def build_scheduler(name: str | None, base_scheduler: Any) -> Any:
         return type(base_scheduler).from_config(base_scheduler.config)
     known = SCHEDULERS[name]
     return getattr(diffusers, known.kind).from_config(base_scheduler.config, **known.options)
+
+
+def check_steps(scheduler: Any, steps: int) -> None:
+    """Can the scheduler take as many steps?
+
+    Raises:
+        ConfigError: it cannot; with how many it can. "Leading" spacing adds steps_offset to every timestep,
+            which pushes the first of the largest count beyond the end of training.
+    """
+    config = scheduler.config
+    leading = getattr(config, "timestep_spacing", "") == "leading"
+    most = int(config.num_train_timesteps) - (int(getattr(config, "steps_offset", 0)) if leading else 0)
+    if steps > most:
+        raise ConfigError(f"steps is {steps}; this base's scheduler takes at most {most}.")

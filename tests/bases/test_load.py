@@ -177,3 +177,38 @@ def test_a_hub_id_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_embedded_base() -> None:
     base = load_base("embedded", device="cpu")
     assert (base.family, base.resolution, base.prediction_type) == ("lorastyle-icons", 128, "v_prediction")
+
+
+@pytest.mark.parametrize("kept", [(), ("vocab.json",), ("tokenizer_config.json",)])
+def test_a_base_without_words_is_refused(copy: Path, kept: tuple[str, ...]) -> None:
+    """transformers makes an empty tokenizer of it, which knows no word and does not complain."""
+    for file in (copy / "tokenizer").iterdir():
+        if file.name not in kept:
+            file.unlink()
+    with pytest.raises(BaseError, match="no vocabulary in tokenizer/"):
+        load_base(str(copy))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_part_without_its_config_is_named(copy: Path, part: str) -> None:
+    (copy / part / "config.json").unlink()
+    with pytest.raises(BaseError, match=rf"config\.json in .*{part}.*Copy or download"):
+        load_base(str(copy))
+
+
+def test_a_scheduler_that_is_a_list(copy: Path) -> None:
+    (copy / "scheduler" / "scheduler_config.json").write_text("[]")
+    with pytest.raises(BaseError, match="holds no JSON object"):
+        load_base(str(copy))
+
+
+def test_a_part_of_a_base_names_the_whole(copy: Path) -> None:
+    with pytest.raises(BaseError, match="Name the folder above"):
+        load_base(str(copy / "unet"))
+
+
+def test_a_long_prompt_is_told_shortly(saved: Path) -> None:
+    base = load_base(str(saved), device="cpu")
+    with pytest.warns(UserWarning, match="Dropped: ") as told:
+        base.encode_prompts(["a cat " * 1500])
+    assert len(str(told[0].message)) < 1500

@@ -80,3 +80,32 @@ def test_what_cannot_be_drawn_is_said_before_anything_is(
     assert (said.code, said.out) == (1, "")
     assert complaint in said.err
     assert not Path("pictures").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("taken", "it is a file"),
+        ("taken/deeper", "taken"),
+        ("cat.jpg", "Name it cat.png"),
+    ],
+)
+def test_where_pictures_cannot_go_is_said_before_anything_is_drawn(
+    lorastyle: Run, tiny_base: str, out: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("taken").write_text("a file")
+    monkeypatch.setenv("LORASTYLE_BASE", "no base at all")
+    said = lorastyle("generate", "a cat", *QUICK, "--out", out)
+    assert said.code == 1 and told in said.err and "no base at all" not in said.err
+
+
+@pytest.mark.parametrize("flag", ["--steps", "--seed", "-n"])
+@pytest.mark.parametrize("value", ["2.5", "1e3", "nan", ""])
+def test_a_part_of_a_number_is_not_rounded_away(lorastyle: Run, flag: str, value: str) -> None:
+    said = lorastyle("generate", "a cat", flag, value)
+    assert said.code == 2 and flag.lstrip("-")[:1] in said.err
+
+
+def test_a_negative_seed_is_told(lorastyle: Run) -> None:
+    said = lorastyle("generate", "a cat", "--seed", -1)
+    assert said.code == 1 and "seed is -1" in said.err

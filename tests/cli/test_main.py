@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -116,3 +118,19 @@ def test_sizes_that_are_none(text: str) -> None:
 def test_file_names_from_prompts(text: str, expected: str) -> None:
     assert slug(text) == expected
     assert len(slug(text * 50)) <= 48
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_the_output_is_told(adapter: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "lorastyle", "info", str(adapter)]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1 and "output cannot be written" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell that closes streams")
+def test_a_closed_output_is_no_traceback(adapter: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m lorastyle info {shlex.quote(str(adapter))} >&-"
+    ended = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
+    assert "Traceback" not in ended.stderr

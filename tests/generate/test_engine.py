@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from lorastyle.adapters import load_adapter
 from lorastyle.bank import attach
@@ -25,6 +27,8 @@ from lorastyle.generate import (
     read_request,
     save_picture,
 )
+from lorastyle.generate import engine as engine_module
+from lorastyle.generate.schedulers import check_steps
 from tests.tiny import tiny_pipeline
 
 MakeAdapter = Callable[..., Path]
@@ -282,3 +286,54 @@ def test_attach_works_on_a_pipeline_of_ones_own(make_adapter: MakeAdapter, base:
     assert not np.array_equal(draw(), before)
     bank.detach()
     assert np.array_equal(draw(), before)
+
+
+def test_threads_share_an_engine(engine: Engine, make_adapter: MakeAdapter) -> None:
+    """Each gets the picture of its own request, whoever else draws."""
+    paths = [make_adapter(name, seed=i) for i, name in enumerate(("one", "two", "three"))]
+    requests = [using(path, 0.5 + i) for i, path in enumerate(paths)]
+    alone = [engine.generate(request)[0] for request in requests]
+    assert len({pixels(picture).tobytes() for picture in alone}) == 3
+    with ThreadPoolExecutor(3) as pool:
+        drawn = list(pool.map(lambda request: engine.generate(request)[0], requests * 4))
+    for i, picture in enumerate(drawn):
+        assert same(picture, alone[i % 3])
+
+
+def test_a_callback_that_draws_is_told_and_not_waited_for(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match="callback cannot draw"):
+        engine.generate(REQUEST, on_picture=lambda picture: engine.generate(REQUEST) and None)
+    assert len(engine.generate(REQUEST)) == 1, "the engine is free again"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_every_scheduler_takes_few_steps(engine: Engine, steps: int) -> None:
+    for name in SCHEDULERS:
+        assert engine.generate(replace(REQUEST, scheduler=name, steps=steps))[0].request.steps == steps
+
+
+def test_more_steps_than_there_are_is_an_error() -> None:
+    config = {"num_train_timesteps": 1000, "steps_offset": 1}
+    leading = DDIMScheduler(**config, timestep_spacing="leading")  # type: ignore[arg-type]
+    trailing = DDIMScheduler(**config, timestep_spacing="trailing")  # type: ignore[arg-type]
+    for scheduler, most in ((leading, 999), (trailing, 1000)):
+        check_steps(scheduler, most)
+        scheduler.set_timesteps(most)
+        assert int(scheduler.timesteps.max()) < 1000
+        with pytest.raises(ConfigError, match=f"at most {most}"):
+            check_steps(scheduler, most + 1)
+
+
+def test_the_pipelines_own_progress_bar_comes_back(base: StableDiffusion, engine: Engine) -> None:
+    base.pipe.set_progress_bar_config(disable=False, leave=False)
+    try:
+        engine.generate(REQUEST)
+        assert base.pipe._progress_bar_config == {"disable": False, "leave": False}
+    finally:
+        del base.pipe._progress_bar_config
+
+
+def test_levels_are_rounded_not_cut() -> None:
+    levels = torch.tensor([0.0, 127.4, 127.6, 254.6]).view(1, 1, 4).expand(3, 1, 4)
+    picture = engine_module._to_image(levels / 127.5 - 1)  # pyright: ignore[reportPrivateUsage]
+    assert [picture.getpixel((x, 0))[0] for x in range(4)] == [0, 127, 128, 255]  # type: ignore[index]
