@@ -12,14 +12,25 @@ _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # an ICC colour sp
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits, scaled; Pillow's own conversion clips everything above 255 to white."""
+    """Grey of more than 8 bits, scaled; Pillow's own conversion clips everything above 255 to white.
+
+    A level that the file calls transparent becomes the alpha channel.
+
+    Raises:
+        ValueError: it holds NaN or infinity.
+    """
     values = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("some of its levels are not numbers")
     highest = float(values.max())
     if image.mode.startswith("I;16") or (image.mode == "I" and highest <= 65535):
         top = 65535.0
     else:  # 32 bits: floating point goes up to 1 or 255 by custom, whole numbers up to anything
         top = 1.0 if highest <= 1 else 255.0 if image.mode == "F" and highest <= 255 else highest
-    return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
+    made = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
+    if isinstance(clear := cast(object, image.info.get("transparency")), int):
+        made.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return made
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:

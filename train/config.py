@@ -140,7 +140,7 @@ class TrainConfig:
         if set(name := self._text("name")) & set("/\\"):
             yield f"name = {shown(name)}: a name has no slashes; `out` says where the file goes."
         if "," in (trigger := self._text("trigger")):
-            yield f"trigger = {shown(trigger)}: must be one word without commas."
+            yield f"trigger = {shown(trigger)}: must have no commas."
         if background := self._text("background"):
             try:
                 ImageColor.getrgb(background)
@@ -182,8 +182,16 @@ class TrainConfig:
         return problems, None if problems else made
 
     @classmethod
-    def from_toml(cls, path: str | Path, overrides: Mapping[str, object] | None = None) -> TrainConfig:
-        """Read a TOML file; `overrides` (TOML keys) win. Relative paths in the file start at its folder.
+    def from_toml(
+        cls,
+        path: str | Path,
+        overrides: Mapping[str, object] | None = None,
+        *,
+        defaults: Mapping[str, object] | None = None,
+    ) -> TrainConfig:
+        """Read a TOML file; `overrides` (TOML keys) win over it, and it over `defaults`.
+
+        Relative paths in the file start at its folder.
 
         Raises:
             ConfigError: the file is missing or no TOML, or as `from_mapping`.
@@ -212,7 +220,7 @@ class TrainConfig:
         if isinstance(base, str) and base.startswith(("./", "../", ".\\", "..\\")):
             values["base"] = str(home / base)
         given = overrides or {}
-        problems, made = cls._try({**values, **given})
+        problems, made = cls._try({**(defaults or {}), **values, **given})
         if made is None:
             raise ConfigError(
                 [problem if key in given else f"{path.name}: {problem}" for key, problem in problems]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorastyle.adapters import atomic_write
+from lorastyle.adapters import atomic_write, read_header
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
+from lorastyle.errors import AdapterFileError
 
 from .cache import weights_hash
 from .draw import draw
@@ -24,6 +25,7 @@ def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
     """What the file says about itself: how to call it and how it was made; no caption, no path."""
     recipe = {
         "steps": steps,
+        "planned_steps": plan.steps,
         "lr": plan.lr,
         "text_encoder_lr": plan.text_encoder_lr,
         "schedule": plan.schedule,
@@ -42,7 +44,17 @@ def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
         "prior_images": plan.prior_images,
         "precision": plan.precision,
     }
+    if base.family == "sd2":  # two of a kind: readers need to know which
+        v = base.prediction_type == "v_prediction"
+        kind = {
+            "modelspec.architecture": f"stable-diffusion-v2-{'768-v' if v else '512'}/lora",
+            "modelspec.prediction_type": "v" if v else "epsilon",
+            "ss_v_parameterization": str(v),
+        }
+    else:
+        kind = {}
     facts = {
+        **kind,
         "lorastyle.base": base.family,
         "lorastyle.base_name": Path(base.name).name,  # of a folder only its last part
         "lorastyle.trigger": plan.trigger,
@@ -54,6 +66,17 @@ def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
         "lorastyle.recipe": json.dumps(recipe),
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def is_finished(adapter: Path) -> bool:
+    """Whether an adapter is there that was not stopped half-way, by what its header says."""
+    if not adapter.exists():
+        return False
+    try:
+        recipe = json.loads(read_header(adapter).metadata.get("lorastyle.recipe", "{}"))
+        return recipe.get("steps") == recipe.get("planned_steps", recipe.get("steps"))
+    except (AdapterFileError, ValueError, AttributeError):  # none of ours: not ours to give up either
+        return True
 
 
 def draw_sheet(
@@ -124,6 +147,10 @@ def recipe_of(
     """
     return {
         "the base": f"{base.family} {Path(base.name).name} {base.prediction_type}",
+        "the base's noise schedule": hashlib.sha256(base.alphas_cumprod.cpu().numpy().tobytes()).hexdigest()[
+            :12
+        ],
+        "the base's autoencoder": weights_hash(base.pipe.vae)[:12],
         **{f"the base's {name}": weights_hash(part)[:12] for name, part in base.components.items()},
         **{f"the picture {name}": digest[:12] for name, digest in pictures.items()},
         "the prompts": _digest(list(prompts)),

@@ -13,7 +13,7 @@ from torch import nn
 from lorastyle.adapters import atomic_write, save_adapter
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion, load_base
-from lorastyle.errors import AdapterFileError, BaseError, TrainingError
+from lorastyle.errors import AdapterFileError, BaseError, ConfigError, TrainingError
 
 from .batches import Batches, Picture
 from .cache import LatentCache, file_hash
@@ -21,7 +21,7 @@ from .checkpoint import check_recipe, load_checkpoint
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import Finished, FitResult, Listener, PlanReady, Preparing, SampleDrawn, Warned
-from .finish import draw_sample, draw_sheet, metadata, recipe_of
+from .finish import draw_sample, draw_sheet, is_finished, metadata, recipe_of
 from .loop import Trainer, train
 from .modes import (
     checkpointing,
@@ -35,7 +35,7 @@ from .modes import (
 from .objective import Objective
 from .pictures import Unusable, load_pixels
 from .plan import Plan, make_plan
-from .prior import class_images
+from .prior import class_images, model_key
 from .run import RunFolder
 from .stop import Stop
 
@@ -61,7 +61,8 @@ def fit(
 
     Raises:
         ConfigError, DatasetError, BaseError, TargetError: before anything is trained.
-        TrainingError: the loss is not a number, something gets no gradient, the disk is full.
+        TrainingError: another run holds the folder, the loss is not a number, something gets no gradient,
+            the disk or the memory is full.
         KeyboardInterrupt: stopped before the first step, when there is nothing to save.
     """
     started = time.perf_counter()
@@ -71,7 +72,7 @@ def fit(
         plan = make_plan(config, base, dataset)
         stop.emit(PlanReady(plan))
         run = RunFolder(plan.out)
-        with own_random_state(base), told_disk_errors(run), told_short_memory(plan):
+        with run.claimed(), own_random_state(base), told_disk_errors(run), told_short_memory(plan):
             result = _fit(config, plan, base, dataset, run, stop, resume, started)
     stop.emit(Finished(result))
     return result
@@ -93,8 +94,13 @@ def _fit(
     checkpoint = load_checkpoint(run.checkpoint) if resume else None
     if checkpoint is not None:
         check_recipe(checkpoint, recipe)
+        if checkpoint.step > plan.steps:
+            raise ConfigError(
+                f"steps = {plan.steps}: the stopped run has done {checkpoint.step} already; ask for at least "
+                "as many, or train without --resume."
+            )
     # A finished adapter is not given up for one that was stopped half-way.
-    keep = run.stopped.exists() or (plan.replaces and checkpoint is None)
+    keep = is_finished(plan.out)
     of_class = _draw_class(plan, base, stop) if plan.prior else []
     pictures = _encode(plan, base, dataset, of_class, stop)
 
@@ -159,7 +165,8 @@ def _finish(
         exported = bank.export(plan.name, metadata(plan, base, trainer.step))
         adapter = save_adapter(exported, run.stopped if aside else plan.out)
     except AdapterFileError as error:
-        raise TrainingError(f"{error} The training is kept; then write the adapter with: {on}") from error
+        kept = f"The training is kept in {run.path}; once that is mended, write the adapter with: {on}"
+        raise TrainingError(f"{error} {kept}") from error
     toml = run.settings if aside else plan.out.with_suffix(".toml")
     atomic_write(toml, settings.encode())
     if interrupted:
@@ -222,13 +229,15 @@ def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Pat
         stop.emit(Preparing("drawing class pictures", len(found) + done, plan.prior_images))
         return not stop.requested
 
-    for i, prompt in enumerate(plan.prior_prompts):
+    model = model_key(base)
+    for i, prompt in enumerate(plan.prior_prompts[: plan.prior_images]):
         count = len(range(i, plan.prior_images, len(plan.prior_prompts)))
         files = class_images(
             base,
             prompt,
             count,
             resolution=plan.resolution,
+            model=model,
             folder=plan.prior_folder,
             progress=progress,
         )

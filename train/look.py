@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorastyle.errors import near_miss
@@ -35,7 +35,7 @@ class Look:
         owners = {
             side: name for name, path in reversed(pictures.items()) for side in captions.side_files(path)
         }
-        seen: dict[str, str] = {}
+        seen: dict[str, int] = {}
         for path in files:
             name = self._name(path)
             if (writer := system_file(path.name)) is not None:
@@ -52,7 +52,7 @@ class Look:
         self._note_repeats()
         return self
 
-    def _picture(self, path: Path, captions: Captions, seen: dict[str, str]) -> None:
+    def _picture(self, path: Path, captions: Captions, seen: dict[str, int]) -> None:
         name = self._name(path)
         try:
             opened = open_picture(path, self.background)
@@ -61,10 +61,10 @@ class Look:
             return
         size = opened.image.size
         same = hashlib.sha256(repr(size).encode() + opened.image.tobytes()).hexdigest()
-        if (first := seen.setdefault(same, name)) != name:
-            self.dropped.append(Dropped(name, f"the same picture as {first}"))
-            return
         caption = captions.of(path)
+        if (place := seen.setdefault(same, len(self.used))) < len(self.used):
+            self.dropped.append(Dropped(name, self._again(place, caption)))
+            return
         if caption is None:
             words = words_of(path.stem)
             caption = Caption(words, "file name") if words else Caption()
@@ -75,6 +75,16 @@ class Look:
         self.used.append(
             Sample(name, path, caption, "", "", size, notes, opened.sha256, self.background, repeats)
         )
+
+    def _again(self, place: int, caption: Caption | None) -> str:
+        """Why a picture that is there already is dropped; words that a person wrote for it are not lost."""
+        first = self.used[place]
+        if caption is None or not caption.text:
+            return f"the same picture as {first.name}"
+        if first.caption.source in ("", "file name"):
+            self.used[place] = replace(first, caption=caption, notes=(*first.notes, *caption.notes))
+            return f"the same picture as {first.name}, which takes over its caption"
+        return f"the same picture as {first.name}, which has a caption of its own"
 
     def _side(
         self, path: Path, captions: Captions, owners: dict[Path, str], pictures: dict[str, Path]

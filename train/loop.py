@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -60,6 +61,7 @@ class Trainer:
         )
         self.step, self.loss, self.lr = 0, float("nan"), 0.0
         self._unproved: set[str] = set(self.named)
+        self._patience = math.ceil(20 * plan.dropout / (1 - plan.dropout))
 
     def learn(self) -> float:
         """One step: noise the latents, ask the UNet, weigh its error, and follow the gradient."""
@@ -82,7 +84,9 @@ class Trainer:
 
         loss.backward()
         self._watch_gradients(losses)
-        torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
+        if not bool(norm.isfinite()):
+            raise TrainingError(f"The gradient of step {step + 1} is not a number. {self._calmer()}")
         self.lr = set_rate(self.optimizer, rate(step, plan.steps, plan.warmup, plan.schedule))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -111,12 +115,20 @@ class Trainer:
         if bad:
             where = ", ".join(f'"{batch.ids[i]}" at timestep {int(timesteps[i])}' for i in bad)
             raise TrainingError(
-                f"The loss of step {self.step + 1} is not a number ({where}). Train again with a lower --lr "
-                f"(this run's is {self.plan.lr:g}) or --precision float32; the last checkpoint is whole."
+                f"The loss of step {self.step + 1} is not a number ({where}). {self._calmer()}"
             )
 
+    def _calmer(self) -> str:
+        return (
+            f"Train again with a lower --lr (this run's is {self.plan.lr:g}) or --precision float32; "
+            "what was saved before is whole."
+        )
+
     def _watch_gradients(self, losses: Tensor) -> None:
-        """Every factor must get a gradient by step 2; in step 1 `up` is zero, so `down` gets none."""
+        """Every factor must get a gradient by step 2; in step 1 `up` is zero, so `down` gets none.
+
+        Where inputs are dropped, a factor may have to wait for its turn.
+        """
         if not self._unproved or not bool(losses.detach().gt(0).any()):
             return  # all weights are 0 at the last timestep of a zero-SNR schedule; the next step tells
         self._unproved = {
@@ -124,7 +136,7 @@ class Trainer:
             for name in self._unproved
             if (gradient := self.named[name].grad) is None or not bool(gradient.any())
         }
-        if self._unproved and self.step >= 1:
+        if self._unproved and self.step >= 1 + self._patience:
             some = sorted(self._unproved)
             raise TrainingError(
                 f"{len(some)} of {len(self.named)} trainable tensors get no gradient, so they would learn "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from .run import RunFolder
 from .stop import Stop
 
 FEW_POSITIONS = 32 * 32
+_SHORT = re.compile(r"can't allocate memory|not enough memory")  # torch on a CPU has no class for it
 
 
 @contextmanager
@@ -99,22 +101,29 @@ def told_disk_errors(run: RunFolder) -> Generator[None]:
     """Turn a full disk and its like into one sentence with the next step."""
     try:
         yield
+    except ConnectionError:  # of whoever listens, who knows better what it means
+        raise
     except OSError as error:
         where = error.filename or run.path
         how = f'lorastyle train --config "{run.settings}" --resume'
-        goes_on = f"then go on with: {how}" if run.checkpoint.exists() else "then train again"
+        on = (
+            f"Make room, then go on with: {how}"
+            if run.checkpoint.exists()
+            else "Make room or choose another --out, then train again"
+        )
         raise TrainingError(
-            f"Cannot write {where} ({error.strerror or error}). Make room or choose another --out, "
-            f"{goes_on}. No half-written adapter was left."
+            f"Cannot write {where} ({error.strerror or error}). {on}. No half-written adapter was left."
         ) from error
 
 
 @contextmanager
 def told_short_memory(plan: Plan) -> Generator[None]:
-    """Turn a card's full memory into one sentence with what needs less."""
+    """Turn full memory, a card's or the machine's, into one sentence with what needs less."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not _SHORT.search(str(error)):
+            raise
         less = ["--gradient-checkpointing"] * (not plan.gradient_checkpointing)
         less += ["--batch-size 1"] * (plan.batch_size > 1)
         less += ["--text-encoder-lr 0"] * (plan.text_encoder_lr > 0)

@@ -122,8 +122,8 @@ def _upright_rgb(image: Image.Image, path: Path, background: str) -> tuple[Image
     profile = cast("bytes | None", image.info.get("icc_profile"))
     image = _upright(image, notes)  # before anything looks at width and height
     if image.mode.startswith("I") or image.mode == "F":
+        notes.append(f"{16 if image.mode.startswith('I;16') else 32} bits made 8")
         image = eight_bits(image)
-        notes.append("16 bits made 8")
     image = to_srgb(image, profile, notes)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = _on(background, image.convert("RGBA"), notes)

@@ -17,7 +17,7 @@ from .costs import free_memory, megabytes, memory, minutes, seconds_per_picture
 from .dataset import Dataset
 from .draw import STEPS
 from .pictures import size_notes
-from .prompts import sample_prompts
+from .prompts import class_prompts, sample_prompts
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Plan:
         warmup: steps until the learning rate is reached; then `schedule`, "constant" or "cosine".
         trainable: how many numbers the adapter has.
         replaces: whether a file is at `out` already, which the new one takes the place of.
-        memory: bytes, estimated. seconds: estimated from sizes alone until the first steps are timed.
+        memory: bytes, estimated; free: bytes that there are.
+        seconds: estimated from sizes alone until the first steps are timed.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Plan:
     gradient_checkpointing: bool
     memory: int
     seconds: float
+    free: int = field(default=0, compare=False)
     replaces: bool = field(default=False, compare=False)
 
     @property
@@ -143,10 +145,11 @@ class Plan:
             more = " ..." if len(self.prior_prompts) > 3 else ""
             rows.append(("prior", f"weight {self.prior:g}, {self.prior_images} pictures of {what}{more}"))
         saving = ", gradient checkpointing" if self.gradient_checkpointing else ""
+        short = f"; more than the {megabytes(self.free)} there are" if self.memory > self.free > 0 else ""
         return [
             *rows,
             ("precision", f"{self.precision} on {self.device}{saving}, the adapter in float32"),
-            ("memory", f"about {megabytes(self.memory)}"),
+            ("memory", f"about {megabytes(self.memory)}{short}"),
             ("time", f"about {minutes(self.seconds)}; measured once it runs"),
         ]
 
@@ -239,6 +242,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         gradient_checkpointing=checkpointing,
         memory=memory(base, trainable, in_batch * pixels, checkpointing),
         seconds=(steps * in_batch + drawn) * seconds_per_picture(size, pixels, base.device, base.dtype),
+        free=free_memory(base.device),
         replaces=os.path.exists(out),
     )
 
@@ -316,7 +320,7 @@ def _prior(config: TrainConfig, dataset: Dataset) -> tuple[tuple[str, ...], int]
     """What class pictures show, and how many there are: four per own picture, 24 to 100."""
     if not config.prior:
         return (), 0
-    prompts = tuple(dict.fromkeys(s.class_prompt for s in dataset.used if s.class_prompt))
+    prompts = class_prompts(dataset)
     if not prompts:
         raise ConfigError(
             f"prior = {config.prior:g} needs to know what the pictures show; neither a class nor captions "

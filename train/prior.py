@@ -14,13 +14,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 from lorastyle.adapters import atomic_write
 from lorastyle.bases import StableDiffusion
+from lorastyle.errors import TrainingError
 
 from .cache import CODE_VERSION, cache_folder, weights_hash
 from .draw import GUIDANCE, STEPS, draw
@@ -32,17 +34,23 @@ def class_images(
     count: int,
     *,
     resolution: int,
+    model: str | None = None,
     folder: Path | None = None,
     progress: Callable[[int, int], bool] = lambda done, total: True,
 ) -> list[Path]:
     """`count` PNG files of the prompt, drawn by the base; call it before anything is attached.
 
     Args:
+        model: `model_key(base)`, where it is known already: hashing a large model takes a while.
         folder: where class pictures are kept; None means `class` in the cache folder.
         progress: called with (done, total) after each batch; False ends early, with fewer files.
+
+    Raises:
+        TrainingError: they cannot be written.
     """
-    home = (folder or cache_folder() / "class") / _key(base, prompt, resolution)
-    home.mkdir(parents=True, exist_ok=True)
+    home = (folder or cache_folder() / "class") / _key(model or model_key(base), prompt, resolution)
+    with _told_where(home):
+        home.mkdir(parents=True, exist_ok=True)
     files = [home / f"{i:04d}.png" for i in range(count)]
     missing = [i for i, file in enumerate(files) if not _whole(file)]
     many = max(1, 8 * 128 * 128 // (resolution * resolution))
@@ -52,16 +60,36 @@ def class_images(
         for i, picture in zip(some, pictures, strict=True):
             png = io.BytesIO()
             picture.save(png, "PNG")
-            atomic_write(files[i], png.getvalue())
+            with _told_where(home):
+                atomic_write(files[i], png.getvalue())
         if not progress(count - len(missing) + start + len(some), count):
             break
     return [file for file in files if file.exists()]
 
 
-def _key(base: StableDiffusion, prompt: str, resolution: int) -> str:
+def model_key(base: StableDiffusion) -> str:
+    """A hash of everything of the base that its pictures depend on."""
     parts = [weights_hash(module) for _, module in sorted(base.components.items())]
-    parts += [weights_hash(base.pipe.vae), prompt, resolution, STEPS, GUIDANCE, str(base.dtype), CODE_VERSION]
+    return hashlib.sha256(
+        "".join([*parts, weights_hash(base.pipe.vae), str(base.dtype)]).encode()
+    ).hexdigest()
+
+
+def _key(model: str, prompt: str, resolution: int) -> str:
+    parts = [model, prompt, resolution, STEPS, GUIDANCE, CODE_VERSION]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _told_where(home: Path) -> Generator[None]:
+    """The settings that say where class pictures go, when they cannot go there."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"Class pictures cannot be written to {home} ({error.strerror or error}). Make room there, or "
+            "choose another place with --prior-folder or the variable LORASTYLE_CACHE."
+        ) from error
 
 
 def _whole(file: Path) -> bool:

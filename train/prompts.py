@@ -1,6 +1,8 @@
-"""What samples and the sheet draw: things that are not among the pictures, in the way they were captioned."""
+"""What samples and the sheet draw, and what class pictures show: things that are not among the pictures."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from .captions import article, has_word, style_prompt
 from .config import TrainConfig
@@ -31,9 +33,37 @@ SETTINGS = (
     "{one} and a tree",
     "a green {name}",
     "{one} on a yellow background",
-    "two {name}s",
+    "{one} in the corner",
     "{one} and a cat",
 )
+
+
+CONTEXTS = (
+    "{one}",
+    "{one} on a red background",
+    "a small {name}",
+    "{one} and a dog",
+    "{one} on a black background",
+    "{one} and a house",
+    "a small {name} on a yellow background",
+    "{one} and a flower",
+)
+
+
+def class_prompts(dataset: Dataset) -> tuple[str, ...]:
+    """What class pictures show, without the trigger; empty where nothing is known of it.
+
+    Of a style, what its captions say. Of a subject, its class in several surroundings, so that training on
+    a handful of like pictures does not unlearn size, place and company.
+    """
+    if dataset.kind == "subject" and dataset.class_name:
+        return in_settings(CONTEXTS, dataset.class_name)
+    return tuple(dict.fromkeys(s.class_prompt for s in dataset.used if s.class_prompt))
+
+
+def in_settings(settings: Sequence[str], name: str) -> tuple[str, ...]:
+    """The name filled into each setting: `a cat on a blue background`, `a small cat`."""
+    return tuple(setting.format(one=article(name), name=name) for setting in settings)
 
 
 def sample_prompts(config: TrainConfig, dataset: Dataset, count: int) -> tuple[str, ...]:
@@ -42,7 +72,7 @@ def sample_prompts(config: TrainConfig, dataset: Dataset, count: int) -> tuple[s
         return tuple(prompt.replace("{trigger}", dataset.trigger) for prompt in config.sample_prompts)
     if dataset.kind == "subject":
         name = f"{dataset.trigger} {dataset.class_name}".strip()
-        return tuple(setting.format(one=article(name), name=name) for setting in SETTINGS[:count])
+        return in_settings(SETTINGS[:count], name)
     captions = " ".join(sample.caption.text for sample in dataset.used)
     unseen = [subject for subject in SUBJECTS if not has_word(captions, subject.split()[-1])]
     return tuple(style_prompt(subject, dataset.trigger) for subject in (unseen or SUBJECTS)[:count])

@@ -1,14 +1,18 @@
-"""The folder of a run, beside the adapter: settings, log, samples, checkpoint."""
+"""The folder of a run, beside the adapter: settings, log, samples, checkpoint. One run at a time has it."""
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from lorastyle.adapters import atomic_write
+from lorastyle.errors import ConfigError, TrainingError
 
 
 class RunFolder:
@@ -24,6 +28,7 @@ class RunFolder:
     """
 
     def __init__(self, adapter: Path) -> None:
+        self.adapter = adapter
         self.path = adapter.with_suffix(".run")
         self.settings = self.path / "run.toml"
         self.log = self.path / "log.jsonl"
@@ -32,6 +37,43 @@ class RunFolder:
         self.stopped = self.path / "stopped.safetensors"
         self.samples = self.path / "samples"
         self._file: TextIO | None = None
+
+    @contextmanager
+    def claimed(self) -> Generator[None]:
+        """Hold the folder for one run; a process that is killed lets go of it.
+
+        Raises:
+            ConfigError: the adapter or the folder cannot be written there.
+            TrainingError: another run holds it.
+        """
+        if self.adapter.is_dir():
+            raise ConfigError(
+                f'out: "{self.adapter}" is a folder; name a file in it, ending in .safetensors.'
+            )
+        lock = self.path / "lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.adapter.parent):
+                tempfile.TemporaryFile(dir=folder).close()
+            file = lock.open("ab")
+        except OSError as error:
+            where = error.filename or self.path
+            why = f"{where} cannot be written ({error.strerror or error})"
+            raise ConfigError(f'out: "{self.adapter}": {why}. Choose another --out.') from error
+        try:
+            if not _locked(file):
+                raise TrainingError(
+                    f"Another training writes to {self.path}. Wait for its end, or give another --out."
+                )
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # the lock matters while it is held, not the file
+                    lock.unlink()
+        finally:
+            file.close()
+            with suppress(OSError):  # not empty: a run was here
+                self.path.rmdir()
 
     def open(self, settings: str, done: int) -> None:
         """Make the folder; keep the log's and samples' first `done` steps, and set older work aside."""
@@ -61,6 +103,22 @@ class RunFolder:
             file, self._file = self._file, None
             with suppress(OSError):  # of a full disk, which was told when a line could not be written
                 file.close()
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Take the file's exclusive lock, which ends with the process; false where another has it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _number(picture: Path) -> int:

@@ -61,6 +61,8 @@ class Setting:
     def _text(self, key: str, value: object) -> str:
         if self.kind == "path" and isinstance(value, os.PathLike):
             value = os.fspath(cast("os.PathLike[str]", value))
+        if isinstance(value, str) and not _encodes(value):
+            raise ValueError(f"{key} = {value!a}: is no text in UTF-8; rename it.")
         if not isinstance(value, str):
             raise ValueError(f"{key} = {shown(value)}: must be a text in quotes.")
         if not value.strip():
@@ -81,8 +83,10 @@ class Setting:
 
     def _texts(self, key: str, value: object) -> tuple[str, ...]:
         items = (value,) if isinstance(value, str) else value
-        if not isinstance(items, (list, tuple)) or not all(
-            isinstance(item, str) and item.strip() for item in cast("Sequence[object]", items)
+        if (
+            not isinstance(items, (list, tuple))
+            or not items
+            or not all(isinstance(item, str) and item.strip() for item in cast("Sequence[object]", items))
         ):
             example = f"{key} = [{shown(self.such_as)}]"
             raise ValueError(f"{key} = {shown(value)}: must be a list of texts, such as {example}.")
@@ -121,6 +125,15 @@ def texts(default: object, *, such_as: str) -> Any:
 
 def _field(default: object, setting: Setting) -> Any:
     return field(default=default, metadata={"setting": setting})
+
+
+def _encodes(value: str) -> bool:
+    """False for names in another encoding, which Python gives halves of characters."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: object) -> str:

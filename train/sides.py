@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ SYSTEM_FILES = {
     ".gitignore": "written by git",
 }
 MOST_BYTES = 20_000_000  # of captions in one file
+MOST_CHARACTERS = 2_000  # of one caption; text encoders read a few hundred
 
 _NAME_KEYS = ("file_name", "image", "file", "path")
 _TEXT_KEYS = ("text", "caption", "prompt")
@@ -78,6 +80,9 @@ class Captions:
             except OSError as error:
                 return Caption(notes=(f"its caption {path.name} cannot be read ({error.strerror or error})",))
             text = clean(text)
+            if len(text) > MOST_CHARACTERS:
+                text = text[:MOST_CHARACTERS].rsplit(" ", 1)[0]
+                notes.append(f"is long: the first {MOST_CHARACTERS:,} characters are read")
             notes = [f"{path.name} {note}" for note in notes]
             if not text:
                 return Caption(notes=(*notes, f"{path.name} is empty: no caption"))
@@ -107,12 +112,13 @@ class Captions:
     def _entries(self, path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
         """(where it stands, entry) of JSON lines, of a JSON list, or of a table {name: text}."""
         lines = path.suffix.lower() == ".jsonl"
-        for number, part in enumerate(text.splitlines() if lines else [text], start=1):
+        # Not splitlines(), which also splits at characters that JSON allows inside a text.
+        for number, part in enumerate(text.split("\n") if lines else [text], start=1):
             if not part.strip():
                 continue
             try:
                 read = cast(object, json.loads(part))
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 where = number if lines else getattr(error, "lineno", 1)
                 self.problems.append((path, f"line {where} is not written as JSON; it is left out"))
                 continue
@@ -132,14 +138,26 @@ def _table(value: object) -> Mapping[str, object]:
 
 
 def _read(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+        raise OSError("not an ordinary file")
     with path.open("rb") as file:
         return file.read(MOST_BYTES)
 
 
 def decode(data: bytes) -> tuple[str, list[str]]:
-    """(text, notes): UTF-8 with or without a mark, UTF-16 with one, else Latin-1, which reads any bytes."""
+    """(text, notes): UTF-8 with or without a mark, UTF-16 and UTF-32 with one or by their zero bytes, else
+    Latin-1, which reads any bytes.
+    """
+    if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):  # before UTF-16, whose mark is how it begins
+        return data.decode("utf-32", errors="replace"), []
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace"), []
+    if b"\0" in data[:64]:
+        wide = "utf-32" if data[:64].count(0) * 2 > len(data[:64]) else "utf-16"
+        order = "be" if data[:1] == b"\0" else "le"
+        return data.decode(f"{wide}-{order}", errors="replace"), [
+            f"has no mark and was read as {wide.upper()}"
+        ]
     try:
         return data.decode("utf-8-sig"), []
     except UnicodeDecodeError:

@@ -80,7 +80,7 @@ def test_every_problem_is_told_at_once() -> None:
         ("rslora", "yes", 'rslora = "yes": must be true or false'),
         ("trigger", 7, "trigger = 7: must be a text in quotes."),
         ("trigger", "a\nb", "one line"),
-        ("trigger", "cat, big", "without commas"),
+        ("trigger", "cat, big", "must have no commas"),
         ("name", "a/b", "a name has no slashes"),
         (
             "targets",
@@ -210,3 +210,19 @@ def test_a_full_disk_leaves_the_settings_that_were_there(
     with pytest.raises(OSError, match="No space"):
         TrainConfig(images="x", steps=2).to_toml(file)
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_wins_over_defaults_and_flags_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('images = "cats"\nsteps = 5\n')
+    defaults = {"base": "org/model", "steps": 7}
+    assert TrainConfig.from_toml(path, defaults=defaults).base == "org/model"
+    assert TrainConfig.from_toml(path, defaults=defaults).steps == 5
+    assert TrainConfig.from_toml(path, {"base": "org/other"}, defaults=defaults).base == "org/other"
+
+
+def test_empty_lists_and_names_in_no_encoding_are_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig(images="caf\udce9", targets=(), sample_prompts=())
+    told = " ".join(caught.value.problems)
+    assert "no text in UTF-8" in told and told.count("must be a list of texts") == 2

@@ -330,3 +330,55 @@ def test_a_name_in_no_encoding(tmp_path: Path) -> None:
     (sample,) = scan(tmp_path).used
     assert sample.prompt.isprintable()
     assert seeded(0, 0, sample.name).initial_seed() != seeded(0, 0, "plain.png").initial_seed()
+
+
+def test_the_words_of_a_picture_that_is_there_twice_are_kept(tmp_path: Path) -> None:
+    for name in ("IMG_1.png", "red-door.png", "zebra.png"):
+        picture(tmp_path / name)
+    (tmp_path / "red-door.txt").write_text("a red door")
+    (tmp_path / "zebra.txt").write_text("a zebra")
+    found = scan(tmp_path)
+    assert [(s.name, s.caption.text) for s in found.used] == [("IMG_1.png", "a red door")]
+    reasons = {file.name: file.reason for file in found.dropped}
+    assert "takes over its caption" in reasons["red-door.png"]
+    assert "has a caption of its own" in reasons["zebra.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["cat.txt", "metadata.jsonl"])
+def test_a_pipe_in_the_place_of_captions_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "cat.png")
+    os.mkfifo(tmp_path / name)
+    found = scan(tmp_path)
+    told = " ".join([*found.notes, *(note for s in found.used for note in s.notes)])
+    assert "not an ordinary file" in told and len(found.used) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-32", "utf-16"])
+def test_wide_encodings(tmp_path: Path, encoding: str) -> None:
+    picture(tmp_path / "cat.png")
+    (tmp_path / "cat.txt").write_bytes("a sleeping cat".encode(encoding))
+    (sample,) = scan(tmp_path).used
+    assert sample.caption.text == "a sleeping cat"
+    assert ("no mark" in " ".join(sample.notes)) == encoding.endswith("e")
+
+
+def test_lines_of_json_end_at_line_ends_only(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name, len(name) + ord(name[0]))
+    lines = [
+        '{"file_name": "a.png", "text": "one\u2028line"}',
+        "9" * 5000,
+        '{"file_name": "b.png", "text": "two"}',
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\r\n".join(lines), encoding="utf-8", newline="")
+    found = scan(tmp_path)
+    assert [s.caption.text for s in found.used] == ["one line", "two"]
+    assert any("line 2 " in note for note in found.notes)
+
+
+def test_a_caption_as_long_as_a_book_is_cut(tmp_path: Path) -> None:
+    picture(tmp_path / "cat.png")
+    (tmp_path / "cat.txt").write_text("word " * 100_000)
+    (sample,) = scan(tmp_path).used
+    assert len(sample.caption.text) <= 2000 and "2,000 characters" in " ".join(sample.notes)

@@ -375,3 +375,23 @@ def test_pixels_for_training(tmp_path: Path) -> None:
     for shade, value in ((0, -1.0), (255, 1.0)):
         Image.new("L", (32, 32), shade).save(tmp_path / "b.png")
         assert torch.equal(load_pixels(tmp_path / "b.png", 16), torch.full((3, 16, 16), value))
+
+
+def test_a_transparent_level_of_sixteen_bits(tmp_path: Path) -> None:
+    levels = np.full((32, 32), 60_000, dtype=np.uint16)
+    levels[:, :16] = 7
+    Image.fromarray(levels).save(tmp_path / "a.png", transparency=7)
+    opened = open_picture(tmp_path / "a.png", "red")
+    assert at(opened.image, 3, 3) == (255, 0, 0) and at(opened.image, 28, 3) == (233,) * 3
+    assert any("composed on red" in note for note in opened.notes)
+
+
+def test_levels_that_are_not_numbers(tmp_path: Path) -> None:
+    levels = np.full((32, 32), 0.5, dtype=np.float32)
+    levels[3, 3] = np.nan
+    Image.fromarray(levels).save(tmp_path / "a.tiff")
+    with pytest.raises(Unusable, match="not numbers"):
+        open_picture(tmp_path / "a.tiff")
+    levels[3, 3] = 0.5
+    Image.fromarray(levels).save(tmp_path / "a.tiff")
+    assert "32 bits made 8" in open_picture(tmp_path / "a.tiff").notes

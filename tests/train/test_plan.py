@@ -16,6 +16,7 @@ from lorastyle.errors import ConfigError, TargetError
 from lorastyle.train import Plan, TrainConfig, make_plan, scan
 from lorastyle.train.costs import megabytes, minutes
 from lorastyle.train.optim import build_optimizer, rate
+from lorastyle.train.prompts import CONTEXTS
 from tests.tiny import tiny_pipeline
 from tests.train.running import make_pictures, tiny_base
 
@@ -101,7 +102,9 @@ def test_prior_needs_something_to_draw(base: StableDiffusion, tmp_path: Path) ->
     with pytest.raises(ConfigError, match="--class"):
         plan_of(base, folder, prior=1.0)
     plan = plan_of(base, folder, prior=1.0, class_name="face")
-    assert plan.prior_prompts == ("a face",) and plan.prior_images == 24
+    assert plan.prior_prompts[0] == "a face" and "a small face" in plan.prior_prompts
+    assert len(set(plan.prior_prompts)) == len(CONTEXTS) and plan.prior_images == 24
+    assert not any(plan.trigger in prompt for prompt in plan.prior_prompts)
 
 
 def test_the_plan_is_told_in_plain_words(base: StableDiffusion, balls: Path) -> None:
