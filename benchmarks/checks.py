@@ -44,16 +44,20 @@ def has_background(picture: Image.Image, word: str) -> bool:
     return min(distance, key=lambda w: distance[w]) == word
 
 
-def drawn_box(picture: Image.Image) -> tuple[float, float, float, float] | None:
-    """Left, top, right, bottom (0..1) of what differs from the border's colour; None: nothing does."""
+def drawn_box(
+    picture: Image.Image, background: NDArray[np.float64] | None = None
+) -> tuple[float, float, float, float] | None:
+    """Left, top, right, bottom (0..1) of what differs from a colour, its border's if none is given; None:
+    nothing does.
+    """
     a = np.asarray(picture, dtype=float)
-    mask = np.abs(a - _border(picture)).sum(-1) > 70
+    mask = np.abs(a - (_border(picture) if background is None else background)).sum(-1) > 70
     # A column or row with less than two drawn pixels is noise of the decoder.
     columns, rows = np.flatnonzero(mask.sum(0) > 1), np.flatnonzero(mask.sum(1) > 1)
     if not len(columns) or not len(rows):
         return None
-    n = a.shape[0]
-    return columns[0] / n, rows[0] / n, (columns[-1] + 1) / n, (rows[-1] + 1) / n
+    height, width = mask.shape
+    return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
 
 
 def is_small(picture: Image.Image) -> bool:
@@ -80,3 +84,23 @@ def is_pair(picture: Image.Image) -> bool:
     columns = mask.mean(0)
     gap = columns[round(0.42 * n) : round(0.58 * n)].min()
     return bool(mask[:, : n // 2].mean() > 0.06 and mask[:, n // 2 :].mean() > 0.06 and gap < 0.03)
+
+
+def cut_out(picture: Image.Image, left: float = 1.0) -> Image.Image:
+    """What is drawn in the left part of the picture, alone on white, as large as the picture.
+
+    Args:
+        left: how much of the width to look at; 0.5 for the first of a pair.
+    """
+    part = picture.crop((0, 0, round(picture.width * left), picture.height))
+    box = drawn_box(part, background=_border(picture))
+    if box is None:
+        return Image.new("RGB", picture.size, "white")
+    thing = part.crop(tuple(round(v * n) for v, n in zip(box, part.size * 2, strict=True)))
+    pixels = np.asarray(thing, dtype=float)
+    empty = np.abs(pixels - _border(picture)).sum(-1, keepdims=True) <= 70
+    thing = Image.fromarray(np.where(empty, 255, pixels).astype(np.uint8))
+    side = max(thing.size)
+    canvas = Image.new("RGB", (side, side), "white")
+    canvas.paste(thing, ((side - thing.width) // 2, (side - thing.height) // 2))
+    return canvas.resize(picture.size, Image.Resampling.LANCZOS)

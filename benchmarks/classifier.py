@@ -41,33 +41,67 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-class IconClassifier(nn.Module):
-    """Pictures (b, 3, 64, 64) in -1..1 -> style logits (b, 6) and subject logits (b, subjects)."""
+class Trunk(nn.Module):
+    """Pictures (b, 3, 64, 64) -> features after the stem and after each halving stage: 32 to 2 pixels."""
 
-    def __init__(self, subjects: int) -> None:
+    def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        widths = (32, 64, 128, 192)
         self.stem = nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False)
         self.stages = nn.ModuleList(
             nn.Sequential(Residual(before), nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False))
             for before, after in zip(widths, (*widths[1:], widths[-1]), strict=True)
         )
-        self.last = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU())
-        # Style lies in edges and shading: means and deviations of every stage. Subjects lie in parts.
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = [self.stem(x)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features
+
+
+class StyleClassifier(nn.Module):
+    """Style logits (b, styles). Style lies in colours, edges and shading: moments of every stage."""
+
+    def __init__(self, styles: int, widths: Sequence[int] = (24, 48, 64, 96)) -> None:
+        super().__init__()
+        self.trunk = Trunk(widths)
         texture = 2 * (sum(widths) + widths[-1])
-        self.style = nn.Sequential(nn.LayerNorm(texture), nn.Linear(texture, len(STYLES)))
-        self.subject = nn.Linear(2 * widths[-1], subjects)
+        self.head = nn.Sequential(nn.LayerNorm(texture), nn.Linear(texture, styles))
+
+    def forward(self, x: Tensor) -> Tensor:
+        moments = [f(t.flatten(2).float()) for t in self.trunk(x) for f in (_mean, _deviation)]
+        return self.head(torch.cat(moments, 1))
+
+
+class SubjectClassifier(nn.Module):
+    """Subject logits (b, subjects). Subjects lie in parts: means and maxima of the last stage."""
+
+    def __init__(self, subjects: int, widths: Sequence[int] = (32, 64, 128, 192)) -> None:
+        super().__init__()
+        self.trunk = Trunk(widths)
+        self.last = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU())
+        self.head = nn.Linear(2 * widths[-1], subjects)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.last(self.trunk(x)[-1])
+        parts = torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)
+        return self.head(F.dropout(parts, 0.2, self.training))
+
+
+class IconClassifier(nn.Module):
+    """Pictures (b, 3, 64, 64) in -1..1 -> style logits (b, 6) and subject logits (b, subjects).
+
+    Two networks with nothing in common: a style must be told by its colours too, a subject whatever
+    its colours are.
+    """
+
+    def __init__(self, subjects: int) -> None:
+        super().__init__()
+        self.style = StyleClassifier(len(STYLES))
+        self.subject = SubjectClassifier(subjects)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.stem(x)
-        texture = [h]
-        for stage in self.stages:
-            h = stage(h)
-            texture.append(h)
-        moments = [f(t.flatten(2).float()) for t in texture for f in (_mean, _deviation)]
-        h = self.last(h)
-        parts = torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)
-        return self.style(torch.cat(moments, 1)), self.subject(F.dropout(parts, 0.2, self.training))
+        return self.style(x), self.subject(x)
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
     python -m tools.embedded_base.diffusion --minutes 600
 
 v prediction on SD's own noise schedule, rescaled so that the last step is pure noise (Lin et al.
-2023, arXiv:2305.08891): only so can a picture be all black or all white. Half of each batch is
-plain icons, half composed pictures; one caption in ten is left empty for classifier-free guidance.
+2023, arXiv:2305.08891): only so can a picture be all black or all white. Five eighths of each batch
+are plain icons, the rest composed pictures. One caption in ten is left empty for classifier-free
+guidance, one in six names no style, as people do who have an adapter for that.
 """
 
 # diffusers and transformers annotate more narrowly than they accept, and re-export lazily.
@@ -14,6 +15,7 @@ plain icons, half composed pictures; one caption in ten is left empty for classi
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +36,8 @@ from .training import Average, Clock, MuonAdam, autocast, device, learning_rate,
 
 EXPORTED = Path(__file__).parents[2] / "lorastyle" / "bases" / "embedded"
 VARIED_PER_ICON = 10
+EMPTY, UNSTYLED = 0.1, 0.15
+PLAIN = 5 / 8  # contexts are learnt early, subjects late: most of a batch is icons as they are
 WIDTH = 192
 
 
@@ -96,12 +100,16 @@ class Painter(nn.Module):
         return self.unet(noisy, t, context).sample
 
 
-def start_from_base(model: Painter) -> None:
-    """Load the exported weights, so that training goes on where no checkpoint has survived."""
+def start_from_base(model: Painter) -> int:
+    """Load the exported weights, so that training goes on where no checkpoint has survived.
+
+    Returns how many images they have seen.
+    """
     for part in ("unet", "text_encoder"):
         module = getattr(model, part)
         trained = type(module).from_pretrained(EXPORTED / part, torch_dtype=torch.float32)
         module.load_state_dict(trained.state_dict())
+    return int(json.loads((EXPORTED / "lorastyle.json").read_text())["images_seen"])
 
 
 def trained_autoencoder() -> AutoencoderKL:
@@ -150,7 +158,6 @@ def latents() -> dict[str, torch.Tensor]:
         "plain_ids": ids(plain),
         "varied": encode(varied),
         "varied_ids": ids(varied),
-        "empty_ids": torch.tensor(words("", padding="max_length").input_ids),
     }
     mean, std = state["plain"].float().chunk(2, 1)
     state["scaling"] = 1 / (mean + std * torch.randn_like(std)).std()
@@ -159,18 +166,31 @@ def latents() -> dict[str, torch.Tensor]:
 
 
 def sample_batch(
-    pool: dict[str, torch.Tensor], batch: int, rng: torch.Generator
+    pool: dict[str, torch.Tensor], batch: int, comma: int, rng: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scaled latents (batch, 4, 16, 16) and token ids (batch, 32)."""
     parts, ids = [], []
-    for kind in ("plain", "varied"):
-        pick = torch.randint(len(pool[kind]), (batch // 2,), generator=rng)
+    plain = round(batch * PLAIN)
+    for kind, count in (("plain", plain), ("varied", batch - plain)):
+        pick = torch.randint(len(pool[kind]), (count,), generator=rng)
         mean, std = pool[kind][pick].float().chunk(2, 1)
         parts.append(mean + std * torch.randn(mean.shape, generator=rng))
         ids.append(pool[f"{kind}_ids"][pick])
-    words = torch.cat(ids)
-    words[torch.rand(batch, generator=rng) < 0.1] = pool["empty_ids"]
-    return torch.cat(parts) * pool["scaling"], words
+    tokens, chance = torch.cat(ids), torch.rand(batch, generator=rng)
+    tokens[chance < EMPTY] = cut(tokens[chance < EMPTY], after=0)
+    bare = (chance >= EMPTY) & (chance < EMPTY + UNSTYLED)
+    tokens[bare] = without_style(tokens[bare], comma)
+    return torch.cat(parts) * pool["scaling"], tokens
+
+
+def without_style(ids: torch.Tensor, comma: int) -> torch.Tensor:
+    """Token ids (b, 32) of `a red apple, noto style` -> of `a red apple`."""
+    return cut(ids, after=(ids == comma).int().argmax(1, keepdim=True) - 1)
+
+
+def cut(ids: torch.Tensor, *, after: int | torch.Tensor) -> torch.Tensor:
+    """Token ids (b, 32) that end after a place; the last token ends and pads every caption."""
+    return torch.where(torch.arange(ids.shape[1]) > after, ids[:, -1:], ids)
 
 
 def timesteps(batch: int, rng: torch.Generator) -> torch.Tensor:
@@ -236,7 +256,7 @@ def draw_sheet(pipe: StableDiffusionPipeline, path: Path, *, steps: int = 20) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=600)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument(
         "--from-base", action="store_true", help="no checkpoint: start from the package's weights"
@@ -245,14 +265,15 @@ def main() -> None:
     torch.manual_seed(0)
 
     pool, words = latents(), tokenizer.load()
+    comma = int(words.convert_tokens_to_ids(",</w>"))
     model = Painter(words).to(device())
     average = Average(model, 0.998)
-    if args.from_base:
-        start_from_base(model)
-        start_from_base(average.model)  # type: ignore[arg-type]
     optimizer = MuonAdam(model, args.lr, edges=("embedding", "conv_in", "conv_out"))
     path = icons.work_folder() / "painter.pt"
     step, images, clock = 0, 0, Clock(args.minutes)
+    if args.from_base:
+        images = start_from_base(model)
+        average.model.load_state_dict(model.state_dict())
     if state := load(path):
         model.load_state_dict(state["model"])  # type: ignore[arg-type]
         average.model.load_state_dict(state["average"])  # type: ignore[arg-type]
@@ -262,9 +283,10 @@ def main() -> None:
     alphas = scheduler().alphas_cumprod.to(device())
 
     running, next_save, next_sheet = 0.0, clock.spent + 120, clock.spent + 600
+    started, before = clock.spent, images
     while clock.fraction < 1:
         rng = torch.Generator().manual_seed(step)
-        x, ids = (v.to(device()) for v in sample_batch(pool, args.batch, rng))
+        x, ids = (v.to(device()) for v in sample_batch(pool, args.batch, comma, rng))
         noise = torch.randn(x.shape, generator=rng).to(x)
         t = timesteps(args.batch, rng).to(x.device)
         a = alphas[t].sqrt()[:, None, None, None]
@@ -279,7 +301,7 @@ def main() -> None:
         running += (loss.item() - running) / min(step + 1, 100)
         step, images = step + 1, images + args.batch
         if step % 50 == 0:
-            rate = images / clock.spent
+            rate = (images - before) / (clock.spent - started)
             print(f"step {step} {clock.spent / 60:.1f} min loss {running:.4f} {rate:.0f}/s", flush=True)
         if clock.spent > next_save or clock.fraction == 1:
             next_save = clock.spent + 120

@@ -34,6 +34,8 @@ STYLES = {
 }
 # Sets the base never sees; they test personalisation and the autoencoder's reach.
 UNSEEN = ("streamline-stickies-color", "fluent-emoji-high-contrast", "noto-v1")
+# Sets that only the judge sees: who has met a thing in many styles knows it in one more.
+JUDGED = ("emojione", "emojione-monotone", "fxemoji")
 
 CATEGORIES = (
     "Animals & Nature",
@@ -220,7 +222,7 @@ def plain_names(name: str) -> set[str]:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    for name in (*STYLES, *UNSEEN):
+    for name in (*STYLES, *UNSEEN, *JUDGED):
         path = render_set(name, keep=plain_names(name))
         names, _ = load_set(name)
         print(f"{name:28} {len(names):5} icons  {path.stat().st_size / 1e6:.0f} MB")

@@ -16,6 +16,7 @@ from .augment import Composer
 
 MAX_LENGTH = 32
 MERGES = 1600
+EXPORTED = Path(__file__).parents[2] / "lorastyle" / "bases" / "embedded" / "tokenizer"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -52,7 +53,8 @@ def learn(captions: list[str]) -> CLIPTokenizer:
 
 
 def load() -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(folder())
+    """The tokenizer of the work folder, else the package's own, which the package's weights go with."""
+    return CLIPTokenizer.from_pretrained(folder() if folder().exists() else EXPORTED)
 
 
 def main() -> None:
