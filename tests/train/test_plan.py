@@ -37,7 +37,7 @@ def balls(tmp_path: Path) -> Path:
 
 
 def test_only_a_folder_is_needed(base: StableDiffusion, balls: Path) -> None:
-    plan = plan_of(base, balls)
+    plan = plan_of(base, balls, kind="style")
     assert (plan.name, plan.trigger, plan.out) == ("balls", "balls", Path("adapters/balls.safetensors"))
     assert (plan.batch_size, plan.rank, plan.alpha, plan.resolution) == (4, 16, 16.0, 64)
     assert plan.text_encoder_lr == 0 and set(plan.targets) == {"unet"}
@@ -45,10 +45,21 @@ def test_only_a_folder_is_needed(base: StableDiffusion, balls: Path) -> None:
 
 
 def test_steps_follow_the_number_of_pictures(base: StableDiffusion, tmp_path: Path) -> None:
-    steps = {n: plan_of(base, make_pictures(tmp_path / str(n), n)).steps for n in (1, 12)}
-    assert steps[1] == 250 and steps[12] == 300
+    for n in (1, 12):
+        make_pictures(tmp_path / str(n), n)
+    steps = {
+        (kind, n): plan_of(base, tmp_path / str(n), kind=kind).steps
+        for kind in ("style", "subject")
+        for n in (1, 12)
+    }
+    assert steps == {("style", 1): 250, ("style", 12): 300, ("subject", 1): 150, ("subject", 12): 300}
     assert plan_of(base, tmp_path / "12", batch_size=8).steps == 150
     assert plan_of(base, tmp_path / "12", steps=7).steps == 7
+
+
+def test_a_subject_is_learnt_more_gently_than_a_style(base: StableDiffusion, balls: Path) -> None:
+    style, subject = (plan_of(base, balls, kind=kind) for kind in ("style", "subject"))
+    assert subject.lr < style.lr and subject.steps < style.steps
 
 
 def test_what_the_user_sets_is_kept(base: StableDiffusion, balls: Path) -> None:
