@@ -96,7 +96,8 @@ def cut_out(picture: Image.Image, left: float = 1.0) -> Image.Image:
     box = drawn_box(part, background=_border(picture))
     if box is None:
         return Image.new("RGB", picture.size, "white")
-    thing = part.crop(tuple(round(v * n) for v, n in zip(box, part.size * 2, strict=True)))
+    width, height = part.size
+    thing = part.crop((box[0] * width, box[1] * height, box[2] * width, box[3] * height))
     pixels = np.asarray(thing, dtype=float)
     empty = np.abs(pixels - _border(picture)).sum(-1, keepdims=True) <= 70
     thing = Image.fromarray(np.where(empty, 255, pixels).astype(np.uint8))

@@ -68,3 +68,18 @@ def near_miss(value: str, allowed: Iterable[str]) -> str:
     """` Did you mean "x"?` for the closest allowed word, or an empty string."""
     close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def shortened(value: object, most: int = 80) -> str:
+    """As Python writes it, cut where a stranger made it long."""
+    text = repr(value[: 2 * most] if isinstance(value, str) else value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def is_unicode(text: str) -> bool:
+    """False where there are halves of characters: names in another encoding, and hostile JSON, have them."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

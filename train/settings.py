@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any, cast
 
-from lorastyle.errors import near_miss
+from lorastyle.errors import is_unicode, near_miss
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Setting:
     def _text(self, key: str, value: object) -> str:
         if self.kind == "path" and isinstance(value, os.PathLike):
             value = os.fspath(cast("os.PathLike[str]", value))
-        if isinstance(value, str) and not _encodes(value):
+        if isinstance(value, str) and not is_unicode(value):
             raise ValueError(f"{key} = {value!a}: is no text in UTF-8; rename it.")
         if not isinstance(value, str):
             raise ValueError(f"{key} = {shown(value)}: must be a text in quotes.")
@@ -125,15 +125,6 @@ def texts(default: object, *, such_as: str) -> Any:
 
 def _field(default: object, setting: Setting) -> Any:
     return field(default=default, metadata={"setting": setting})
-
-
-def _encodes(value: str) -> bool:
-    """False for names in another encoding, which Python gives halves of characters."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def shown(value: object) -> str:

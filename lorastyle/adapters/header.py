@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from lorastyle.errors import AdapterFileError, near_miss
+from lorastyle.errors import AdapterFileError, is_unicode, near_miss, shortened
 
 MAX_HEADER_BYTES = 100_000_000
 
@@ -175,32 +175,32 @@ def _parse(path: Path, text: bytes) -> tuple[dict[str, TensorEntry], dict[str, s
     metadata: dict[str, str] = {}
     for key, value in cast("dict[str, object]", raw).items():
         if not isinstance(value, str):
-            what = f"the metadata value of {_short(key)} is {_short(value)}"
+            what = f"the metadata value of {shortened(key)} is {shortened(value)}"
             raise _bad(path, f"{what}; safetensors allows text only. {_AGAIN}")
-        if not _is_text(key) or not _is_text(value):
-            raise _bad(path, f"the metadata of {_short(key)} is not text in UTF-8. {_AGAIN}")
+        if not is_unicode(key) or not is_unicode(value):
+            raise _bad(path, f"the metadata of {shortened(key)} is not text in UTF-8. {_AGAIN}")
         metadata[key] = value
     return {name: _entry(path, name, value) for name, value in entries.items()}, metadata
 
 
 def _entry(path: Path, name: str, value: object) -> TensorEntry:
     if not name.isprintable():  # names end up in messages, and a terminal obeys control characters
-        raise _bad(path, f"a tensor is called {_short(name)}, which is no name. {_AGAIN}")
+        raise _bad(path, f"a tensor is called {shortened(name)}, which is no name. {_AGAIN}")
     if not isinstance(value, dict):
-        raise _bad(path, f"tensor {_short(name)} has no description in the header. {_AGAIN}")
+        raise _bad(path, f"tensor {shortened(name)} has no description in the header. {_AGAIN}")
     fields = cast("dict[str, object]", value)
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        what = f"tensor {_short(name)} has the type {_short(dtype)}"
+        what = f"tensor {shortened(name)} has the type {shortened(dtype)}"
         raise _bad(path, f"{what}; known are {', '.join(DTYPE_BYTES)}. {_AGAIN}")
     sizes, ends = _counts(shape), _counts(offsets)
     if sizes is None or ends is None or len(ends) != 2:
-        what = f"tensor {_short(name)} has shape {_short(shape)} at {_short(offsets)}"
+        what = f"tensor {shortened(name)} has shape {shortened(shape)} at {shortened(offsets)}"
         raise _bad(path, f"{what}, which cannot be. {_AGAIN}")
     entry = TensorEntry(dtype, sizes, *ends)
     needed, given = entry.size * DTYPE_BYTES[dtype], entry.stop - entry.start
     if needed != given:
-        what = f"tensor {_short(name)}, {dtype} of shape {_short(list(sizes))}"
+        what = f"tensor {shortened(name)}, {dtype} of shape {shortened(list(sizes))}"
         raise _bad(path, f"{what}, needs {needed:,} bytes but is given {given:,}. {_AGAIN}")
     return entry
 
@@ -211,21 +211,6 @@ def _counts(value: object) -> tuple[int, ...] | None:
     items = cast("list[object]", value)
     counts = tuple(item for item in items if type(item) is int and 0 <= item < 2**63)
     return counts if len(counts) == len(items) else None
-
-
-def _short(value: object) -> str:
-    """As Python writes it, cut where a stranger made it long."""
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:120]}..."
-
-
-def _is_text(text: str) -> bool:
-    """False for the halves of characters that JSON lets through."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_layout(path: Path, tensors: Mapping[str, TensorEntry], data_bytes: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
-from lorastyle.errors import ConfigError, near_miss
+from lorastyle.errors import ConfigError, is_unicode, near_miss, shortened
 
 from .schedulers import SCHEDULERS, scheduler_name
 
@@ -153,7 +153,7 @@ def _adapter_uses(items: Sequence[object]) -> tuple[tuple[AdapterUse, ...], list
             elif isinstance(item, Mapping):
                 uses.append(AdapterUse.from_dict(cast("Mapping[str, object]", item)))
             else:
-                what = f"adapters: {_short(item)} is neither"
+                what = f"adapters: {shortened(item)} is neither"
                 problems.append(f'{what} "name:scale" nor a table of name and scale.')
         except ConfigError as error:
             problems += error.problems
@@ -163,7 +163,7 @@ def _adapter_uses(items: Sequence[object]) -> tuple[tuple[AdapterUse, ...], list
 def _unknown_keys(values: Mapping[str, object], schema: type[Any], where: str = "") -> list[str]:
     allowed = [f.name for f in fields(schema)]
     return [
-        f"{where}unknown key {_short(key)}.{near_miss(str(key)[:100], allowed)} "
+        f"{where}unknown key {shortened(key)}.{near_miss(str(key)[:100], allowed)} "
         f"Allowed are {', '.join(allowed)}."
         for key in [key for key in values if key not in allowed][:_MOST_PROBLEMS]
     ]
@@ -173,19 +173,19 @@ def _adapter_problems(values: Mapping[str, object]) -> list[str]:
     name, scale, digest = values.get("name"), values.get("scale", 1.0), values.get("hash")
     problems: list[str] = []
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        problems.append(f"adapters: the name is {_short(name)}; a path or a name is needed.")
+        problems.append(f"adapters: the name is {shortened(name)}; a path or a name is needed.")
     elif len(name) > MAX_TEXT:
         problems.append(f"adapters: a name of {len(name):,} letters; at most {MAX_TEXT:,} are allowed.")
-    elif not _encodes(name):
-        problems.append(f"adapters: the name {_short(name)} is no text in UTF-8.")
+    elif not is_unicode(name):
+        problems.append(f"adapters: the name {shortened(name)} is no text in UTF-8.")
     if not _is_number(scale):
         problems.append(
-            f"adapters: the scale of {_short(name)} is {_short(scale)}; a finite number is needed, "
+            f"adapters: the scale of {shortened(name)} is {shortened(scale)}; a finite number is needed, "
             "1 is as trained."
         )
     if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest)):
         problems.append(
-            f"adapters: the hash of {_short(name)} is {_short(digest)}; 12 hex digits are needed."
+            f"adapters: the hash of {shortened(name)} is {shortened(digest)}; 12 hex digits are needed."
         )
     return problems
 
@@ -196,14 +196,14 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
 
     def judge(key: str, good: bool, needed: str) -> None:
         if not good:
-            problems.append(f"{key} is {_short(values[key])}; {needed}.")
+            problems.append(f"{key} is {shortened(values[key])}; {needed}.")
 
     for key in ("prompt", "negative_prompt"):
         if key in values:
             text = values[key]
             judge(
                 key,
-                isinstance(text, str) and len(text) <= MAX_TEXT and _encodes(text),
+                isinstance(text, str) and len(text) <= MAX_TEXT and is_unicode(text),
                 f"text of at most {MAX_TEXT:,} letters in UTF-8 is needed",
             )
     for key, (low, high) in (("steps", STEPS), ("number", NUMBER)):
@@ -234,7 +234,7 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
         problems[-1:] = [problems[-1] + hint] if problems and not good else problems[-1:]
     if values.get("base") is not None:
         base = values["base"]
-        good = isinstance(base, str) and 0 < len(base.strip()) <= MAX_TEXT and _encodes(base)
+        good = isinstance(base, str) and 0 < len(base.strip()) <= MAX_TEXT and is_unicode(base)
         judge("base", good, '"embedded", a folder or a Hub id is needed')
     return problems + _adapters_problems(values.get("adapters", ()))
 
@@ -242,13 +242,13 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
 def _adapters_problems(adapters: object) -> list[str]:
     uses = cast("tuple[object, ...]", adapters) if isinstance(adapters, tuple) else None
     if uses is None or not all(isinstance(use, AdapterUse) for use in uses):
-        what = f"adapters is {_short(adapters)}"
+        what = f"adapters is {shortened(adapters)}"
         return [f'{what}; a tuple is needed, such as (AdapterUse.parse("cat:0.8"),).']
     if len(uses) > MAX_ADAPTERS:
         return [f"adapters: {len(uses):,} of them; at most {MAX_ADAPTERS} are allowed."]
     counts = Counter(cast(AdapterUse, use).name for use in uses)
     return [
-        f"adapters: {_short(name)} is there twice. Name it once, with the sum of the scales."
+        f"adapters: {shortened(name)} is there twice. Name it once, with the sum of the scales."
         for name, count in sorted(counts.items())
         if count > 1
     ]
@@ -266,18 +266,3 @@ def _is_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-def _encodes(text: str) -> bool:
-    """False for halves of characters, which names in another encoding and hostile JSON have."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _short(value: object) -> str:
-    """As Python writes it, cut where a stranger made it long."""
-    text = repr(value[:200] if isinstance(value, str) else value)
-    return text if len(text) < 80 else text[:77] + "..."

@@ -294,15 +294,22 @@ def test_threads_share_an_engine(engine: Engine, make_adapter: MakeAdapter) -> N
     requests = [using(path, 0.5 + i) for i, path in enumerate(paths)]
     alone = [engine.generate(request)[0] for request in requests]
     assert len({pixels(picture).tobytes() for picture in alone}) == 3
+
+    def draw(request: GenerateRequest) -> Picture:
+        return engine.generate(request)[0]
+
     with ThreadPoolExecutor(3) as pool:
-        drawn = list(pool.map(lambda request: engine.generate(request)[0], requests * 4))
+        drawn = list(pool.map(draw, requests * 4))
     for i, picture in enumerate(drawn):
         assert same(picture, alone[i % 3])
 
 
 def test_a_callback_that_draws_is_told_and_not_waited_for(engine: Engine) -> None:
+    def again(_: Picture) -> None:
+        engine.generate(REQUEST)
+
     with pytest.raises(ConfigError, match="callback cannot draw"):
-        engine.generate(REQUEST, on_picture=lambda picture: engine.generate(REQUEST) and None)
+        engine.generate(REQUEST, on_picture=again)
     assert len(engine.generate(REQUEST)) == 1, "the engine is free again"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorastyle.adapters import Adapter, load_adapter
 from lorastyle.bases import StableDiffusion
-from lorastyle.train import TrainConfig
+from lorastyle.train import StepDone, TrainConfig
 from tests.tiny import tiny_pipeline
 
 
@@ -72,3 +72,13 @@ def listener(
         then(event)
 
     return hear
+
+
+def stop_at(step: int) -> Callable[[object], None]:
+    """A listener that stops the run after a step."""
+
+    def stop(event: object) -> None:
+        if isinstance(event, StepDone) and event.step == step:
+            raise KeyboardInterrupt
+
+    return stop

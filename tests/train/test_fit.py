@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,32 +18,12 @@ from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseError, ConfigError, TrainingError
 from lorastyle.train import Finished, PlanReady, StepDone, TrainConfig, Warned, fit, make_plan, scan
-from lorastyle.train import draw as draw_module
 from lorastyle.train.checkpoint import load_checkpoint
 from lorastyle.train.modes import quick_attention
 from lorastyle.train.objective import Objective
-from tests.train.running import factors, listener, make_pictures, same, short, tiny_base
+from tests.train.running import factors, listener, make_pictures, same, short, stop_at, tiny_base
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LORASTYLE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(draw_module, "STEPS", 2)
-
-
-@pytest.fixture(scope="module")
-def base() -> StableDiffusion:
-    return tiny_base()
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "balls")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "made" / "ink.safetensors"
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_end_to_end(base: StableDiffusion, images: Path, out: Path) -> None:
@@ -289,14 +268,6 @@ def test_killed_while_the_adapter_is_written(
     monkeypatch.setattr(os, "replace", real)
     assert fit(short(images, out), base=base, resume=True).steps == 4
     assert out.exists()
-
-
-def stop_at(step: int) -> Callable[[object], None]:
-    def stop(event: object) -> None:
-        if isinstance(event, StepDone) and event.step == step:
-            raise KeyboardInterrupt
-
-    return stop
 
 
 def test_a_stopped_run_leaves_the_finished_adapter(base: StableDiffusion, images: Path, out: Path) -> None:

@@ -13,41 +13,13 @@ from torch import Tensor
 from lorastyle.adapters import read_header
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import ConfigError, TrainingError
-from lorastyle.train import PlanReady, Preparing, StepDone, fit, make_plan, scan
-from lorastyle.train import draw as draw_module
+from lorastyle.train import PlanReady, Preparing, fit, make_plan, scan
 from lorastyle.train.finish import is_finished
 from lorastyle.train.prior import class_images, model_key
 from lorastyle.train.run import RunFolder
-from tests.train.running import listener, make_pictures, short, tiny_base
+from tests.train.running import listener, short, stop_at, tiny_base
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LORASTYLE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(draw_module, "STEPS", 2)
-
-
-@pytest.fixture(scope="module")
-def base() -> StableDiffusion:
-    return tiny_base()
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "balls")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "made" / "ink.safetensors"
-
-
-def stop_at(step: int):
-    def stop(event: object) -> None:
-        if isinstance(event, StepDone) and event.step == step:
-            raise KeyboardInterrupt
-
-    return stop
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_a_folder_in_the_place_of_the_file_is_refused_before_anything_is_encoded(

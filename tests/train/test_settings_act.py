@@ -15,23 +15,13 @@ from lorastyle.adapters import load_adapter
 from lorastyle.bank import GatedLayer
 from lorastyle.bases import StableDiffusion
 from lorastyle.train import FitResult, StepDone, finish, fit, loop, make_plan, scan
-from lorastyle.train import draw as draw_module
 from lorastyle.train.checkpoint import load_checkpoint
 from lorastyle.train.draw import draw
 from lorastyle.train.optim import build_optimizer, rate
 from lorastyle.train.sheet import Pair, make_sheet
-from tests.train.running import make_pictures, same, short, tiny_base
+from tests.train.running import make_pictures, same, short
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LORASTYLE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(draw_module, "STEPS", 2)
-
-
-@pytest.fixture(scope="module")
-def base() -> StableDiffusion:
-    return tiny_base()
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
