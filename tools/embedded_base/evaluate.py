@@ -155,7 +155,7 @@ def main() -> None:
     card = args.base / "README.md"
     if card.exists():
         old = card.read_text()
-        card.write_text(re.sub(r"(?s)(<!-- figures -->\n).*?(\n<!-- end -->)", rf"\1{text}\2", old))
+        card.write_text(re.sub(r"(?s)(<!-- figures -->\n).*?(<!-- end -->)", rf"\1{text}\n\2", old))
 
 
 if __name__ == "__main__":
