@@ -9,18 +9,18 @@ from .config import TrainConfig
 from .dataset import Dataset
 
 SUBJECTS = (
-    "a dog",
-    "a house",
-    "a tree",
-    "a red apple",
     "a fish",
-    "a car",
+    "a red apple",
     "a mushroom",
     "a rocket",
+    "a tree",
+    "a car",
+    "a house",
     "a cat",
     "a rose",
     "a bear",
     "a cup of coffee",
+    "a dog",
     "a pizza",
     "a bird",
     "an umbrella",
