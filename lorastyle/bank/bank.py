@@ -13,6 +13,7 @@ from lorastyle.adapters import Adapter, LowRank
 from lorastyle.errors import AdapterError, near_miss
 
 from .checks import finite_scale, probability, trained_factor
+from .frozen import Frozen
 from .fuse import check_fusable, fused_weight
 from .layers import GatedLayer, Trainable, factor_shapes
 from .residents import Resident, check_components, fit_adapter, refuse_other_banks, refuse_shared
@@ -46,7 +47,7 @@ class AdapterBank:
         self._slots: dict[GatedLayer, Slot] = {}
         self._trainable: str | None = None
         self._trained: list[Slot] = []  # where the trainable lives, in the order of its targets
-        self._frozen: list[nn.Parameter] = []  # what to thaw when it leaves
+        self._frozen = Frozen()  # what to thaw when it leaves
         self._disabled = 0
         self._fused = False
 
@@ -143,7 +144,7 @@ class AdapterBank:
         refuse_shared(name, residents, self._components)
         with self._or_leave(name), torch.inference_mode(False):
             self._trainable = name
-            self._freeze()
+            self._frozen.freeze(self._components.values())
             self._trained = self._settle(name, residents, 1.0)
             generator = torch.Generator().manual_seed(seed)
             for slot in self._trained:
@@ -165,7 +166,7 @@ class AdapterBank:
         if name == self._trainable:
             self._trainable = None
             self._trained = []
-            self._thaw()
+            self._frozen.thaw()
         del self._scales[name]
         self._adapters.pop(name, None)
         for slot in list(self._slots.values()):
@@ -290,9 +291,7 @@ class AdapterBank:
         components: dict[str, dict[str, LowRank]] = {}
         for slot in self._trained:
             resident = slot.residents[name]
-            now = slot.trainable.low_rank()
-            copy = LowRank(now.down.to("cpu", copy=True), now.up.to("cpu", copy=True), now.alpha)
-            components.setdefault(resident.component, {})[resident.path] = copy
+            components.setdefault(resident.component, {})[resident.path] = slot.trainable.copy()
         return Adapter(name, components, dict(metadata))
 
     # ---- fused mode ------------------------------------------------------------------------------------
@@ -376,18 +375,6 @@ class AdapterBank:
         self._disabled += step
         for slot in self._slots.values():
             slot.layer.bypass(self._disabled > 0)
-
-    def _freeze(self) -> None:
-        for model in self._components.values():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.requires_grad_(False)
-                    self._frozen.append(parameter)
-
-    def _thaw(self) -> None:
-        for parameter in self._frozen:
-            parameter.requires_grad_(True)
-        self._frozen.clear()
 
     def _component(self, name: str) -> nn.Module:
         if name not in self._components:

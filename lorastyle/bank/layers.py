@@ -68,6 +68,11 @@ class Trainable(nn.Module):
         """The factors as they are now, without a copy. alpha is such that alpha / rank is the scale."""
         return LowRank(self.down.detach(), self.up.detach(), self.scale * self.rank)
 
+    def copy(self) -> LowRank:
+        """`low_rank()` as a copy on the CPU, which further steps do not change."""
+        now = self.low_rank()
+        return LowRank(now.down.to("cpu", copy=True), now.up.to("cpu", copy=True), now.alpha)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Trainable:
         # Follows the model to another device but never to another dtype, and the Parameters stay the same
         # objects, so an optimiser made before the move still holds the right ones.

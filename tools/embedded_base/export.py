@@ -44,6 +44,10 @@ def main() -> None:
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         shutil.rmtree(target / part, ignore_errors=True)
     made.to(torch.float16).save_pretrained(target)
+    for config in target.glob("*/*config.json"):  # where it was made is nobody's business
+        told = json.loads(config.read_text())
+        if told.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
     facts = {
         "family": "lorastyle-icons",
         "version": 1,
