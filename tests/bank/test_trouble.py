@@ -180,6 +180,19 @@ def test_what_overflows_in_float16_is_drawn_all_the_same(model: nn.Sequential) -
     assert not torch.allclose(drawn, two_layers()(X), atol=0.1)
 
 
+@pytest.mark.parametrize(("down_by", "up_by"), [(1e-6, 1e6), (1e4, 1e-8), (1.0, 1.0)])
+def test_factors_keep_their_product_beside_float16(down_by: float, up_by: float) -> None:
+    """Neither overflow nor underflow takes away what an adapter does."""
+    base = nn.Linear(8, 8)
+    update = random_update(base, 2, 2.0, torch.Generator().manual_seed(0))
+    extreme = LowRank(update.down * down_by, update.up * up_by, update.alpha)
+    layer = gated(base.half())
+    layer.stack([extreme])
+    assert layer.up is not None and layer.down is not None
+    error = layer.up.float() @ layer.down.float() - extreme.delta()
+    assert float(error.norm()) < 0.01 * float(extreme.delta().norm())
+
+
 @pytest.mark.parametrize("make", [lambda: nn.Linear(8, 8), lambda: nn.Conv2d(8, 8, 3, padding=1)])
 def test_a_hook_keeps_what_the_base_answered(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
