@@ -245,7 +245,8 @@ def draw_sheet(pipe: StableDiffusionPipeline, path: Path, *, steps: int = 20) ->
         rng = [torch.Generator().manual_seed(i) for i in range(len(SHEET))]
         prompts = [f"{p}, {style} style" for p in SHEET]
         with torch.no_grad(), autocast():
-            rows.append(pipe(prompts, num_inference_steps=steps, guidance_scale=4.0, generator=rng).images)
+            options = {"num_inference_steps": steps, "guidance_scale": 3.0, "guidance_rescale": 0.7}
+            rows.append(pipe(prompts, generator=rng, **options).images)
     sheet = Image.new("RGB", (icons.SIZE * len(SHEET), icons.SIZE * len(rows)))
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):

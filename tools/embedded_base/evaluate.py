@@ -32,7 +32,7 @@ from .autoencoder import pictures, psnr
 from .export import TARGET
 from .training import autocast
 
-STEPS, GUIDANCE, BATCH = 25, 4.0, 16
+STEPS, GUIDANCE, RESCALE, BATCH = 25, 3.0, 0.7, 16
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,13 @@ def draw(pipe: StableDiffusionPipeline, prompts: Sequence[str], seed: int = 0) -
         part = list(prompts[i : i + BATCH])
         rng = [torch.Generator().manual_seed(seed + i + j) for j in range(len(part))]
         with torch.no_grad(), autocast():
-            out += pipe(part, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=rng).images
+            out += pipe(
+                part,
+                num_inference_steps=STEPS,
+                guidance_scale=GUIDANCE,
+                guidance_rescale=RESCALE,
+                generator=rng,
+            ).images
     return out
 
 

@@ -35,7 +35,18 @@ STYLES = {
 # Sets the base never sees; they test personalisation and the autoencoder's reach.
 UNSEEN = ("streamline-stickies-color", "fluent-emoji-high-contrast", "noto-v1")
 # Sets that only the judge sees: who has met a thing in many styles knows it in one more.
-JUDGED = ("emojione", "emojione-monotone", "fxemoji")
+JUDGED = (
+    "emojione",
+    "emojione-monotone",
+    "fxemoji",
+    "game-icons",
+    "icon-park",
+    "mdi",
+    "ph",
+    "streamline-color",
+    "streamline-emojis",
+    "streamline-plump-color",
+)
 
 CATEGORIES = (
     "Animals & Nature",
@@ -211,6 +222,16 @@ def load_set(name: str) -> tuple[list[str], NDArray[np.uint8]]:
         return [str(n) for n in data["names"]], data["pixels"]
 
 
+def subject_of(icon: str) -> str | None:
+    """The subject that an icon of any set shows: some sets write `red-apple`, some `redapple`."""
+    return _by_letters().get(icon.replace("-", ""))
+
+
+@cache
+def _by_letters() -> dict[str, str]:
+    return {name.replace("-", ""): name for name in subjects()}
+
+
 def plain_names(name: str) -> set[str]:
     """Icons of a set without skin-tone variants, flags, people in jobs, and lettering."""
     dull = re.compile(
@@ -223,7 +244,8 @@ def plain_names(name: str) -> set[str]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     for name in (*STYLES, *UNSEEN, *JUDGED):
-        path = render_set(name, keep=plain_names(name))
+        known = {n for n in icon_names(name) if subject_of(n)}
+        path = render_set(name, keep=known if name in JUDGED else plain_names(name))
         names, _ = load_set(name)
         print(f"{name:28} {len(names):5} icons  {path.stat().st_size / 1e6:.0f} MB")
     print(f"{len(subjects())} subjects")

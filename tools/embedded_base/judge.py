@@ -1,12 +1,13 @@
 """Train the judge (benchmarks/classifier.py) on real icons.
 
-    python -m tools.embedded_base.judge --minutes 12
+    python -m tools.embedded_base.judge --minutes 24
 
-It sees real icons only: shifted, scaled, on colours, softened, sometimes through the autoencoder (so
-that it judges drawing, not the autoencoder's softness), never a generated picture. The network that
-names subjects sees them in other colours, too, and in more sets than the one that names styles, for it
-has to know a thing in a style that it was never shown the thing in. How well it does is measured on
-stickers, whose subjects it is not told.
+It sees real icons only, never a picture drawn from a prompt: shifted, scaled, on colours, softened,
+through the autoencoder, and for styles also redrawn by the base from half-way through the noise, told
+nothing (SDEdit, Meng et al. 2022, arXiv:2108.01073). So it judges what is drawn, not how soft everything
+is that the base draws. The network that names subjects sees them in other colours, too, and in more sets
+than the one that names styles, for it has to know a thing in a style that it was never shown the thing in.
+How well it does is measured on stickers, whose subjects it is not told.
 """
 
 # diffusers and transformers annotate more narrowly than they accept, and re-export lazily.
@@ -20,18 +21,20 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.classifier import SIDE, STYLES, WEIGHTS, IconClassifier, Judge
 
-from . import icons
+from . import icons, tokenizer
 from .autoencoder import compose
-from .diffusion import trained_autoencoder
+from .diffusion import EXPORTED, Painter, scheduler, start_from_base, trained_autoencoder
 from .training import Average, Clock, MuonAdam, autocast, learning_rate, load, save
 
 SETS = {**icons.STYLES, "streamline-stickies-color": "sticker", "fluent-emoji-high-contrast": "ink"}
@@ -76,13 +79,17 @@ class Icons:
     """Real icons.
 
     Attributes:
-        rgba: (n, 4, 128, 128) uint8.
+        sharp: as they are, (n, 4, 64, 64) uint8, with transparency.
+        soft: on white, encoded and decoded, (n, 3, 64, 64) float16 in -1..1.
+        again: the first of them, those of the judged styles, redrawn by the base; the same shape.
         styles: (n,), -1 where it is none of the judged ones.
         labels: (n,), the subject's place in `among`, -1 where it is none of the base's.
         truths: what stickers show, {index: subjects}.
     """
 
-    rgba: torch.Tensor
+    sharp: torch.Tensor
+    soft: torch.Tensor
+    again: torch.Tensor
     styles: torch.Tensor
     labels: torch.Tensor
     among: list[str]
@@ -90,29 +97,40 @@ class Icons:
 
 
 def gather() -> Icons:
-    """The icons of all sets. fxemoji writes `redapple`, so names are compared without hyphens."""
+    """The icons of all sets."""
     subjects = list(icons.subjects())
-    index = {name.replace("-", ""): i for i, name in enumerate(subjects)}
-    pixels, styles, labels, truths = [], [], [], {}
+    index: dict[str | None, int] = {name: i for i, name in enumerate(subjects)}
+    sharp, soft, again, styles, labels, truths = [], [], [], [], [], {}
     for name in (*SETS, "noto-v1", *icons.JUDGED):
         names, rgba = icons.load_set(name)
-        known = [index.get(n.replace("-", ""), -1) for n in names]
+        known = [index.get(icons.subject_of(n), -1) for n in names]
         if name == "streamline-stickies-color":
             for i, n in enumerate(names):
                 if shown := STICKERS.get(n.removesuffix("-duo")):
                     truths[len(labels) + i] = {subjects.index(s) for s in shown}
             known = [-1] * len(names)
-        pixels.append(rgba)
+        x = torch.from_numpy(rgba).permute(0, 3, 1, 2)
+        sharp.append(F.interpolate(x.float(), size=(SIDE, SIDE), mode="area").round().to(torch.uint8))
+        soft.append(through_autoencoder(name, x))
+        if name in SETS:
+            again.append(redrawn_by_base(name, x))
         styles += [STYLES.index(SETS[name]) if name in SETS else -1] * len(names)
         labels += known
-    x = torch.from_numpy(np.concatenate(pixels)).permute(0, 3, 1, 2).contiguous()
-    return Icons(x, torch.tensor(styles), torch.tensor(labels), subjects, truths)
+    return Icons(
+        torch.cat(sharp),
+        torch.cat(soft),
+        torch.cat(again),
+        torch.tensor(styles),
+        torch.tensor(labels),
+        subjects,
+        truths,
+    )
 
 
 @torch.no_grad()
-def through_autoencoder(rgba: torch.Tensor) -> torch.Tensor:
-    """Float pictures on white (n, 3, 64, 64) in -1..1, encoded and decoded, as float16; made once."""
-    path = icons.work_folder() / "softened.pt"
+def through_autoencoder(name: str, rgba: torch.Tensor) -> torch.Tensor:
+    """A set's pictures (n, 3, 64, 64) on white in -1..1, encoded and decoded, as float16; made once."""
+    path = icons.work_folder() / "soft" / f"{name}.pt"
     if state := load(path):
         return state["pictures"]  # type: ignore[return-value]
     model, out = trained_autoencoder(), []
@@ -120,6 +138,41 @@ def through_autoencoder(rgba: torch.Tensor) -> torch.Tensor:
         x = compose(part, torch.ones(len(part), 3, 1, 1))
         with autocast():
             y = model.decode(model.encode(x).latent_dist.mean).sample
+        out.append(F.interpolate(y.float(), size=(SIDE, SIDE), mode="area").clamp(-1, 1).half())
+    save(path, {"pictures": torch.cat(out)})
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def redrawn_by_base(name: str, rgba: torch.Tensor) -> torch.Tensor:
+    """A set's pictures with noise mixed in and taken out by the base for an empty prompt; made once.
+
+    From a fifth to half of the noise: the style stays, and what it is drawn with is the base's own hand.
+    """
+    path = icons.work_folder() / "soft" / f"{name}-again.pt"
+    if state := load(path):
+        return state["pictures"]  # type: ignore[return-value]
+    vae = AutoencoderKL.from_pretrained(EXPORTED / "vae").eval()
+    words, out = tokenizer.load(), []
+    painter = Painter(words).eval()
+    start_from_base(painter)
+    scale = float(vae.config.scaling_factor)
+    nothing = torch.tensor(words([""], padding="max_length", truncation=True).input_ids)
+    context = painter.text_encoder(nothing).last_hidden_state
+    a = scheduler().alphas_cumprod
+    for i, part in enumerate(rgba.split(64)):
+        x = compose(part, torch.ones(len(part), 3, 1, 1))
+        with autocast():
+            z = vae.encode(x).latent_dist.mean.float() * scale
+            times = torch.linspace((200, 350, 500)[i % 3], 0, 5).long().tolist()
+            z = a[times[0]].sqrt() * z + (1 - a[times[0]]).sqrt() * torch.randn_like(z)
+            for now, then in pairwise(times):
+                t = torch.full((len(z),), now)
+                v = painter.unet(z, t, context.expand(len(z), -1, -1)).sample.float()
+                clean = a[now].sqrt() * z - (1 - a[now]).sqrt() * v
+                noise = a[now].sqrt() * v + (1 - a[now]).sqrt() * z
+                z = clean if then == 0 else a[then].sqrt() * clean + (1 - a[then]).sqrt() * noise
+            y = vae.decode(z / scale).sample
         out.append(F.interpolate(y.float(), size=(SIDE, SIDE), mode="area").clamp(-1, 1).half())
     save(path, {"pictures": torch.cat(out)})
     return torch.cat(out)
@@ -192,23 +245,28 @@ def _coin(rng: torch.Generator) -> bool:
 
 
 class Batches:
-    """Augmented pictures (b, 3, 64, 64) of chosen icons, some of them through the autoencoder."""
+    """Augmented pictures (b, 3, 64, 64) of chosen icons: shares of them through the autoencoder, and redrawn.
 
-    def __init__(self, rgba: torch.Tensor) -> None:
-        self._small = F.interpolate(rgba.float(), size=(SIDE, SIDE), mode="area").round().to(torch.uint8)
-        self._soft = through_autoencoder(rgba)
+    Only icons of the judged styles can be redrawn.
+    """
+
+    def __init__(self, data: Icons, *, soft: float = 0.5, again: float = 0.0) -> None:
+        self._sharp, self._soft, self._again = data.sharp, data.soft, data.again
+        self._shares = soft, again
 
     def __call__(self, pick: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         background = torch.rand(len(pick), 3, 1, 1, generator=rng)
         background[torch.rand(len(pick), generator=rng) < 0.7] = 1.0
-        x = compose(self._small[pick], background)
-        use_soft = torch.rand(len(pick), generator=rng) < 0.5
-        x[use_soft] = self._soft[pick][use_soft].float()
+        x = compose(self._sharp[pick], background)
+        kind, (soft, again) = torch.rand(len(pick), generator=rng), self._shares
+        use_soft, use_again = kind < soft, kind >= 1 - again
+        x[use_soft] = self._soft[pick[use_soft]].float()
+        x[use_again] = self._again[pick[use_again]].float()
         return augment(x, random.Random(int(torch.randint(2**31, (), generator=rng))))
 
     def plain(self) -> Iterator[torch.Tensor]:
         """All icons as they are, on white."""
-        for part in self._small.split(256):
+        for part in self._sharp.split(256):
             yield compose(part, torch.ones(len(part), 3, 1, 1))
 
 
@@ -256,14 +314,13 @@ def learn(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=16)
+    parser.add_argument("--minutes", type=float, default=24)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--anew", action="store_true", help="do not go on from the weights that are there")
     args = parser.parse_args()
     torch.seed()  # training on: other pictures than last time
 
     data = gather()
-    batches = Batches(data.rgba)
     judge = IconClassifier(len(data.among)) if args.anew or not WEIGHTS.exists() else Judge().model
     styled, known = data.styles >= 0, data.labels >= 0
     # Every style equally often: a set of 200 stickers must not drown. People and signs nobody prompts.
@@ -271,7 +328,9 @@ def main() -> None:
     counts = torch.bincount(data.styles[styled]).float()
     often = styled * torch.where(rare, 0.2, 1.0) / counts[data.styles.clamp_min(0)].sqrt()
     options = {"batch": args.batch}
+    batches = Batches(data, soft=0.25, again=0.5)
     judge.style = learn(judge.style, batches, data.styles, often, minutes=args.minutes * 0.4, **options)
+    batches = Batches(data)
     judge.subject = learn(
         judge.subject,
         batches,
