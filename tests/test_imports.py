@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # left to right; `lorastyle` itself is what `import lorastyle` offers, up to drawing
-ORDER = ("errors", "samples", "adapters", "bank", "bases", "generate", "", "train", "ui", "cli")
+ORDER = ("errors", "samples", "adapters", "bank", "bases", "generate", "", "train", "doctor", "ui", "cli")
 OUTSIDE = {"train": ROOT / "train", "ui": ROOT / "ui", "samples": ROOT / "samples"}
 FORBIDDEN = {"peft": (), "lycoris": (), "gradio": ("ui",)}  # third party -> who may import it
 OWN = ("lorastyle", *OUTSIDE)
@@ -109,7 +109,10 @@ def test_right_imports_pass(package: str, source: str) -> None:
     assert complaints(package, source) == []
 
 
-INSTANT = ("lorastyle", "lorastyle.adapters", "lorastyle.generate", "lorastyle.cli.info")
+INSTANT = (
+    *("lorastyle", "lorastyle.adapters", "lorastyle.generate", "lorastyle.doctor"),
+    *("lorastyle.cli.info", "lorastyle.cli.version"),
+)
 
 
 @pytest.mark.parametrize("module", INSTANT)

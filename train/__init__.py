@@ -7,6 +7,7 @@ fit(TrainConfig(images="sticker/"))
 
 from __future__ import annotations
 
+from .cache import cache_folder
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import (
@@ -38,6 +39,7 @@ __all__ = [
     "StepDone",
     "TrainConfig",
     "Warned",
+    "cache_folder",
     "fit",
     "make_plan",
     "scan",

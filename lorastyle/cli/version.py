@@ -1,32 +1,14 @@
-"""`lorastyle version`: what a bug report needs."""
+"""`lorastyle version`: the first lines of `lorastyle doctor`. Never imports torch."""
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
+from lorastyle.doctor import look_at_software, private
 
 from .console import say
-
-_PACKAGES = (
-    "lorastyle",
-    "torch",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "safetensors",
-    "pillow",
-    "numpy",
-)
+from .findings import software_rows
 
 
 def version() -> None:
-    """Print the versions that a bug report needs."""
-    for name in _PACKAGES:
-        try:
-            found = installed_version(name)
-        except PackageNotFoundError:
-            found = "not installed"
-        say(f"{name:13} {found}")
-    say(f"{'python':13} {platform.python_version()}")
-    say(f"{'system':13} {platform.platform()}")
+    """Print the versions only."""
+    for name, found, _ in software_rows(private(look_at_software())):
+        say(f"{name:16} {found}")

@@ -43,7 +43,7 @@ def test_version(lorastyle: Run) -> None:
     assert lorastyle("--version").out == f"{version('lorastyle')}\n"
     said = lorastyle("version")
     assert said.code == 0
-    assert f"torch         {version('torch')}\n" in said.out
+    assert f"torch            {version('torch')}\n" in said.out
 
 
 def test_an_unknown_flag_is_an_error_with_a_near_miss(lorastyle: Run) -> None:

@@ -1,0 +1,93 @@
+"""Bases at hand, in a Hub cache that is made for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from lorastyle.doctor import Bases
+from lorastyle.doctor.bases import look_at_bases
+
+WEIGHTS = ("unet", "vae", "text_encoder")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.delenv("LORASTYLE_BASE", raising=False)
+    return folder
+
+
+def write_pipeline(folder: Path, kind: str, weights: tuple[str, ...] = WEIGHTS) -> None:
+    folder.mkdir(parents=True)
+    index: dict[str, object] = {"_class_name": kind, "image_encoder": [None, None]}
+    for part in WEIGHTS:
+        index[part] = ["diffusers", "Model"]
+        (folder / part).mkdir()
+        if part in weights:
+            (folder / part / "model.safetensors").write_bytes(b"12345678")
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def write_cached(cache: Path, name: str, kind: str, weights: tuple[str, ...] = WEIGHTS) -> None:
+    repo = cache / f"models--{name.replace('/', '--')}"
+    write_pipeline(repo / "snapshots" / "1f2e", kind, weights)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("1f2e")
+    (repo / "blobs").mkdir()
+
+
+def names(bases: Bases) -> list[str]:
+    return [base.name for base in bases.at_hand]
+
+
+def test_without_a_cache_there_is_the_embedded_one() -> None:
+    found = look_at_bases()
+    assert found.default == "embedded" and names(found) == ["embedded"]
+    assert found.at_hand[0].ready and found.at_hand[0].size > 10_000_000
+
+
+def test_only_pipelines_that_can_be_drawn_with(cache: Path) -> None:
+    write_cached(cache, "org/sdxl", "StableDiffusionXLPipeline")
+    write_cached(cache, "org/half", "StableDiffusionPipeline", weights=("vae", "text_encoder"))
+    write_cached(cache, "org/video", "SomeVideoPipeline")
+    (cache / "models--org--words" / "snapshots" / "1f2e").mkdir(parents=True)
+    found = look_at_bases()
+    assert names(found) == ["embedded", "org/half", "org/sdxl"]
+    _, half, whole = found.at_hand
+    assert (half.ready, half.note) == (False, "lacks the weights of unet")
+    assert whole.ready and whole.size >= 24 and whole.source == "hub cache"
+
+
+@pytest.mark.parametrize(
+    ("name", "ready", "note"),
+    [
+        ("{tmp}/sd", True, ""),
+        ("{tmp}/sd.safetensors", True, ""),
+        ("{tmp}/empty", False, "no model_index.json"),
+        ("{tmp}/nothing", False, "no such folder"),
+        ("org/sdxl", False, "not downloaded yet"),
+    ],
+)
+def test_the_one_that_is_set(
+    name: str, ready: bool, note: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pipeline(tmp_path / "sd", "StableDiffusionPipeline")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "sd.safetensors").write_bytes(b"12345678")
+    name = name.replace("{tmp}", str(tmp_path))
+    monkeypatch.setenv("LORASTYLE_BASE", name)
+    found = look_at_bases()
+    assert found.default == name and names(found) == ["embedded", name]
+    assert found.at_hand[1].ready == ready and note in found.at_hand[1].note
+
+
+def test_the_one_that_is_set_and_cached_is_there_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cached(cache, "org/sdxl", "StableDiffusionXLPipeline")
+    monkeypatch.setenv("LORASTYLE_BASE", "org/sdxl")
+    found = look_at_bases()
+    assert names(found) == ["embedded", "org/sdxl"] and found.at_hand[1].ready
