@@ -20,22 +20,29 @@ class Picture:
         id: its name in the folder; its randomness hangs on it.
         moments: (2c, h/8, w/8), on the CPU.
         of_class: drawn by the base for prior preservation.
+        time_ids: how it was framed; see `framing`.
     """
 
     id: str
     prompt: str
     moments: Tensor
     of_class: bool = False
+    time_ids: tuple[float, ...] = (0.0,) * 6
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Own pictures first, then as many class pictures where there are any."""
+    """Own pictures first, then as many class pictures where there are any.
+
+    Attributes:
+        moments: (b, 2c, h/8, w/8); of_class: (b,) bool; time_ids: (b, 6) float32.
+    """
 
     ids: tuple[str, ...]
     prompts: tuple[str, ...]
     moments: Tensor
     of_class: Tensor
+    time_ids: Tensor
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,6 +72,7 @@ class Batches:
             tuple(picture.prompt for picture in chosen),
             torch.stack([picture.moments for picture in chosen]),
             torch.tensor([picture.of_class for picture in chosen]),
+            torch.tensor([picture.time_ids for picture in chosen]),
         )
 
     def _pick(self, pictures: Sequence[Picture], kind: str, position: int) -> Picture:

@@ -20,7 +20,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from lorastyle.adapters import atomic_write
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.errors import TrainingError
 
 CODE_VERSION = "2"
@@ -119,21 +119,22 @@ def _read(path: Path) -> Tensor | None:
 
 
 class PromptEncoder:
-    """Prompts to embeddings; each prompt is encoded once, unless the text encoder is being trained."""
+    """Prompts to embeddings; each prompt is encoded once, unless a text encoder is being trained."""
 
-    def __init__(self, base: StableDiffusion, *, trained: bool) -> None:
-        self._base, self._trained = base, trained
-        self._known: dict[str, Tensor] = {}
+    def __init__(self, base: StableDiffusion, *, trained: bool, clip_skip: int = 1) -> None:
+        self._base, self._trained, self._clip_skip = base, trained, clip_skip
+        self._known: dict[str, PromptEmbeds] = {}
 
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """(b, tokens, dim); gradients flow into a trained text encoder."""
+    def __call__(self, prompts: Sequence[str]) -> PromptEmbeds:
+        """A batch of embeddings; gradients flow into a trained text encoder."""
         if self._trained:
-            return self._base.encode_prompts(prompts)
+            return self._base.encode_prompts(prompts, clip_skip=self._clip_skip)
         for prompt in prompts:
             if prompt not in self._known:
                 with torch.no_grad():
-                    self._known[prompt] = self._base.encode_prompts([prompt])[0].detach()
-        return torch.stack([self._known[prompt] for prompt in prompts])
+                    embeds = self._base.encode_prompts([prompt], clip_skip=self._clip_skip)
+                self._known[prompt] = embeds.detach()
+        return PromptEmbeds.cat([self._known[prompt] for prompt in prompts])
 
     @property
     def cached(self) -> int:

@@ -46,7 +46,7 @@ class TrainConfig:
     out: str | None = path(None)
     """The adapter's file, ending in .safetensors; None: adapters/<name>.safetensors."""
     base: str = text("embedded")
-    """The word "embedded", a Hub id such as org/model, or a folder (absolute, or starting with . or ~)."""
+    """The word "embedded", a Hub id, or a checkpoint or folder (absolute, or starting with . or ~)."""
     name: str | None = text(None)
     """The adapter's name; None: the file's or the trigger."""
     trigger: str | None = text(None)
@@ -75,6 +75,8 @@ class TrainConfig:
     """Learning rate of the UNet's part; 0 leaves it alone; None: from the base."""
     text_encoder_lr: float | None = number(None, 0, 10, such_as=5e-5)
     """Learning rate of the text encoder's part; 0 leaves it alone; None: from the base."""
+    clip_skip: int = whole(1, 1, 12, such_as=2)
+    """Which text layer is read: 1 is the last, 2 the one before (SDXL always leaves out one)."""
     weight_decay: float = number(0.01, 0, 1, such_as=0.01)
     """Of AdamW."""
     min_snr_gamma: float = number(5.0, 0, 1000, such_as=5)
@@ -89,6 +91,8 @@ class TrainConfig:
     """All randomness of a step is a function of (seed, step, picture)."""
     sample_prompts: tuple[str, ...] | None = texts(None, such_as="a {trigger} on a beach")
     """What the samples and the sheet draw; "{trigger}" is filled in. None: prompts that suit the kind."""
+    sheet: bool = switch(True)
+    """Draw the before/after sheet at the end."""
     sample_every: int | None = whole(None, 0, 1_000_000, such_as=100)
     """Steps between sample pictures; 0: none."""
     save_every: int | None = whole(None, 1, 1_000_000, such_as=100)

@@ -38,6 +38,7 @@ def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
         "optimizer": "AdamW",
         "weight_decay": plan.weight_decay,
         "min_snr_gamma": plan.min_snr_gamma,
+        "clip_skip": plan.clip_skip,
         "dropout": plan.dropout,
         "rslora": plan.rslora,
         "prior": plan.prior,
@@ -63,6 +64,7 @@ def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
         "lorastyle.rank": str(plan.rank),
         "lorastyle.alpha": f"{plan.alpha:g}",
         "lorastyle.prediction_type": base.prediction_type,
+        "ss_clip_skip": str(plan.clip_skip) if plan.clip_skip > 1 else "",
         "lorastyle.recipe": json.dumps(recipe),
     }
     return {key: value for key, value in facts.items() if value}
@@ -93,7 +95,9 @@ def draw_sheet(
     """
     prompts, seeds = plan.sample_prompts, [plan.seed + i for i in range(len(plan.sample_prompts))]
     with bank.disabled():
-        without = draw(base, prompts, seeds, resolution=plan.resolution, keep_going=keep_going)
+        without = draw(
+            base, prompts, seeds, resolution=plan.resolution, clip_skip=plan.clip_skip, keep_going=keep_going
+        )
     if len(without) < len(prompts):
         return None
     with_adapter = draw(
@@ -101,6 +105,7 @@ def draw_sheet(
         prompts,
         seeds,
         resolution=plan.resolution,
+        clip_skip=plan.clip_skip,
         keep_going=lambda done: keep_going(len(prompts) + done),
     )
     if len(with_adapter) < len(prompts):
@@ -116,7 +121,13 @@ def draw_sheet(
 def draw_sample(plan: Plan, base: StableDiffusion, path: Path) -> Path:
     """A strip of the first prompts with the adapter as it is."""
     prompts = plan.sample_prompts[:4]
-    pictures = draw(base, prompts, [plan.seed + i for i in range(len(prompts))], resolution=plan.resolution)
+    pictures = draw(
+        base,
+        prompts,
+        [plan.seed + i for i in range(len(prompts))],
+        resolution=plan.resolution,
+        clip_skip=plan.clip_skip,
+    )
     return save_png(_strip(pictures), path)
 
 
@@ -162,7 +173,7 @@ def recipe_of(
             key: str(getattr(plan, key))
             for key in (
                 "rank alpha rslora dropout lr text_encoder_lr weight_decay batch_size resolution seed "
-                "min_snr_gamma prior prior_images background precision"
+                "min_snr_gamma clip_skip prior prior_images background precision"
             ).split()
         },
     }

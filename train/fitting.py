@@ -33,7 +33,7 @@ from .modes import (
     training,
 )
 from .objective import Objective
-from .pictures import Unusable, load_pixels
+from .pictures import Unusable, framing, load_pixels
 from .plan import Plan, make_plan
 from .prior import class_images, model_key
 from .run import RunFolder
@@ -185,8 +185,9 @@ def _finish(
             stop.emit(Preparing("drawing the sheet", done, total))
             return not stop.requested
 
-        drawn(0)
-        sheet = draw_sheet(plan, base, bank, plan.out.with_suffix(".sheet.png"), drawn)
+        if plan.sheet:
+            drawn(0)
+            sheet = draw_sheet(plan, base, bank, plan.out.with_suffix(".sheet.png"), drawn)
     seconds = time.perf_counter() - started
     return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
 
@@ -252,17 +253,20 @@ def _encode(
     """Every picture's moments, from the cache or made now."""
     cache = LatentCache(base)
     transform = f"{plan.resolution} on {plan.background}"
-    todo = [(sample.name, sample.path, sample.prompt, False) for sample in dataset.used]
-    todo += [(f"class/{path.parent.name}/{path.name}", path, prompt, True) for path, prompt in of_class]
+    todo = [(s.name, s.path, s.prompt, False, framing(s.size, plan.resolution)) for s in dataset.used]
+    whole = framing((plan.resolution, plan.resolution), plan.resolution)
+    todo += [
+        (f"class/{path.parent.name}/{path.name}", path, prompt, True, whole) for path, prompt in of_class
+    ]
     pictures: list[Picture] = []
-    for name, path, prompt, is_class in todo:
+    for name, path, prompt, is_class, time_ids in todo:
         _end_if(stop)
         load = partial(load_pixels, path, plan.resolution, plan.background)
         try:
             moments = cache.moments(path, transform, load)
         except (OSError, Unusable) as error:
             raise _gone(name, error) from error
-        pictures.append(Picture(name, prompt, moments, is_class))
+        pictures.append(Picture(name, prompt, moments, is_class, time_ids))
         stop.emit(Preparing("encoding pictures", len(pictures), len(todo)))
     if cache.unwritable:
         stop.emit(Warned(f"Latents could not be kept for next time ({cache.unwritable})."))

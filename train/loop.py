@@ -50,13 +50,15 @@ class Trainer:
     ) -> None:
         self.plan, self.base, self.batches, self.objective = plan, base, batches, objective
         self.unadapted = unadapted
-        self.encode = PromptEncoder(base, trained="text_encoder" in parameters)
-        self._encode_unadapted = PromptEncoder(base, trained=False)
+        self.encode = PromptEncoder(
+            base, trained=len(parameters) > ("unet" in parameters), clip_skip=plan.clip_skip
+        )
+        self._encode_unadapted = PromptEncoder(base, trained=False, clip_skip=plan.clip_skip)
         self.named = {f"{c}.{n}": p for c, of_c in parameters.items() for n, p in of_c.items()}
         self.parameters = list(self.named.values())
         self.optimizer = build_optimizer(
             {component: list(named.values()) for component, named in parameters.items()},
-            {"unet": plan.lr, "text_encoder": plan.text_encoder_lr},
+            {component: plan.lr if component == "unet" else plan.text_encoder_lr for component in parameters},
             plan.weight_decay,
         )
         self.step, self.loss, self.lr = 0, float("nan"), 0.0
@@ -77,7 +79,7 @@ class Trainer:
         latents = base.latents(moments, posterior)
         noisy = objective.add_noise(latents, noise, t)
         target = self._as_the_base(batch, noisy, t, objective.target(latents, noise, t))
-        prediction = base.predict(noisy, t, self.encode(batch.prompts))
+        prediction = base.predict(noisy, t, self.encode(batch.prompts), batch.time_ids)
         losses = objective.losses(prediction, target, t)
         loss = objective.total(losses, batch.of_class.to(base.device))
         self._refuse_nan(losses, batch, draw.timesteps)
@@ -105,7 +107,8 @@ class Trainer:
         of_class = batch.of_class.to(noisy.device)
         prompts = [p for p, is_class in zip(batch.prompts, batch.of_class.tolist(), strict=True) if is_class]
         with self.unadapted():
-            answer = self.base.predict(noisy[of_class], t[of_class], self._encode_unadapted(prompts))
+            embeds, time_ids = self._encode_unadapted(prompts), batch.time_ids[batch.of_class]
+            answer = self.base.predict(noisy[of_class], t[of_class], embeds, time_ids)
         target = target.float()
         target[of_class] = answer.float()
         return target

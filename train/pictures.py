@@ -164,6 +164,19 @@ def size_notes(size: tuple[int, int], resolution: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def framing(size: tuple[int, int], resolution: int) -> tuple[float, ...]:
+    """What SDXL is told of a picture (width, height) that `square` made: its six time ids.
+
+    Height and width before it was resized, top and left of the crop in pixels of the resized picture, height
+    and width of the crop (Podell et al. 2023, arXiv:2307.01952, section 2.2). Each picture has its own, so
+    that neither enlarged nor cropped pictures teach the adapter to draw such.
+    """
+    width, height = size
+    scale = resolution / min(size)
+    left, top = (int((side - min(size)) / 2 * scale) for side in size)
+    return float(height), float(width), float(top), float(left), float(resolution), float(resolution)
+
+
 def square(
     image: Image.Image, resolution: int, *, generator: torch.Generator | None = None, flip: bool = False
 ) -> NDArray[np.uint8]:

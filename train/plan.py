@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -45,6 +46,9 @@ SMALL = {
     "subject": Recipe(16, ("all",), 5e-4, 0.0, seen=100, fewest=600, most=6000),
 }
 LARGE = dict.fromkeys(SMALL, Recipe(32, ("attention+ff",), 1e-4, 5e-5, seen=100, fewest=800, most=8000))
+# Three times the layers: half the rank, on attention alone, makes a file of the same size. Its text encoders
+# are best left alone, as kohya's guide advises too.
+LARGE_XL = dict.fromkeys(SMALL, Recipe(16, ("attention",), 1e-4, 0.0, seen=100, fewest=800, most=8000))
 SMALL_PARAMETERS = 150_000_000
 
 
@@ -97,11 +101,13 @@ class Plan:
     schedule: str
     weight_decay: float
     min_snr_gamma: float
+    clip_skip: int
     prior: float
     prior_images: int
     prior_prompts: tuple[str, ...]
     prior_folder: Path | None
     sample_prompts: tuple[str, ...]
+    sheet: bool
     sample_every: int
     save_every: int
     seed: int
@@ -184,7 +190,8 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     unet = base.components["unet"]
     size = sum(p.numel() for p in unet.parameters())
     small = size < SMALL_PARAMETERS
-    recipe = (SMALL if small else LARGE)[dataset.kind]
+    large = LARGE_XL if base.family == "sdxl" else LARGE
+    recipe = (SMALL if small else large)[dataset.kind]
     quick = small or base.device.type == "cuda"
     batch = config.batch_size or _batch_size(small, base)
     steps = config.steps or _steps(recipe, len(dataset.used), batch)
@@ -193,7 +200,9 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     text_encoder_lr = recipe.text_encoder_lr if config.text_encoder_lr is None else config.text_encoder_lr
     patterns = config.targets or recipe.targets
     lr = recipe.lr if config.lr is None else config.lr
-    targets = _targets(base, patterns, unet=lr > 0, text_encoder=text_encoder_lr > 0)
+    targets = _targets(
+        base, patterns, unet=lr > 0, text_encoder=text_encoder_lr > 0, clip_skip=config.clip_skip
+    )
     trainable = _trainable(base, targets, rank)
     prompts, prior_images = _prior(config, dataset)
     in_batch = batch * (2 if config.prior else 1)
@@ -234,6 +243,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         schedule="cosine",
         weight_decay=config.weight_decay,
         min_snr_gamma=config.min_snr_gamma,
+        clip_skip=config.clip_skip,
         prior=config.prior,
         prior_images=prior_images,
         prior_prompts=prompts,
@@ -242,6 +252,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         sample_every=(max(1, steps // 3) if quick else 0)
         if config.sample_every is None
         else config.sample_every,
+        sheet=config.sheet,
         save_every=config.save_every or max(50, steps // 4),
         seed=config.seed,
         precision=str(base.dtype).removeprefix("torch."),
@@ -302,9 +313,9 @@ def _batch_size(small: bool, base: StableDiffusion) -> int:
 
 
 def _targets(
-    base: StableDiffusion, patterns: tuple[str, ...], *, unet: bool, text_encoder: bool
+    base: StableDiffusion, patterns: tuple[str, ...], *, unet: bool, text_encoder: bool, clip_skip: int
 ) -> dict[str, tuple[str, ...]]:
-    """The module paths. Presets mean both components; names and globs mean the UNet."""
+    """The module paths. Presets mean every component; names and globs mean the UNet."""
     if not unet and not text_encoder:
         raise ConfigError("lr and text_encoder_lr are both 0, so there is nothing to train; set one of them.")
     targets: dict[str, tuple[str, ...]] = {}
@@ -312,8 +323,17 @@ def _targets(
         targets["unet"] = select_targets(base.components["unet"], patterns, "unet")
     if text_encoder:
         own = [pattern for pattern in patterns if pattern in PRESETS] or ["attention+ff"]
-        targets["text_encoder"] = select_targets(base.components["text_encoder"], own, "text_encoder")
+        for component in [c for c in base.components if c != "unet"]:
+            unread = base.unread_layers(component, clip_skip)
+            found = select_targets(base.components[component], own, component)
+            targets[component] = tuple(path for path in found if _layer(path) not in unread)
     return targets
+
+
+def _layer(path: str) -> int | None:
+    """7 of `text_model.encoder.layers.7.mlp.fc1`."""
+    found = re.search(r"\blayers\.(\d+)\.", path)
+    return int(found[1]) if found else None
 
 
 def _trainable(base: StableDiffusion, targets: Mapping[str, tuple[str, ...]], rank: int) -> int:

@@ -25,7 +25,7 @@ from lorastyle.bases import StableDiffusion
 from lorastyle.errors import TrainingError
 
 from .cache import CODE_VERSION, cache_folder, weights_hash
-from .draw import GUIDANCE, STEPS, draw
+from .draw import STEPS, draw
 
 
 def class_images(
@@ -70,13 +70,12 @@ def class_images(
 def model_key(base: StableDiffusion) -> str:
     """A hash of everything of the base that its pictures depend on."""
     parts = [weights_hash(module) for _, module in sorted(base.components.items())]
-    return hashlib.sha256(
-        "".join([*parts, weights_hash(base.pipe.vae), str(base.dtype)]).encode()
-    ).hexdigest()
+    ways = [weights_hash(base.pipe.vae), str(base.dtype), f"{base.guidance:g} {base.guidance_rescale:g}"]
+    return hashlib.sha256("".join([*parts, *ways]).encode()).hexdigest()
 
 
 def _key(model: str, prompt: str, resolution: int) -> str:
-    parts = [model, prompt, resolution, STEPS, GUIDANCE, CODE_VERSION]
+    parts = [model, prompt, resolution, STEPS, CODE_VERSION]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

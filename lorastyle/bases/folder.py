@@ -11,10 +11,15 @@ from typing import cast
 from lorastyle.adapters import read_header
 from lorastyle.errors import AdapterFileError, BaseError
 
-from .family import SUPPORTED, family_from_width, refuse_sdxl
+from .family import SUPPORTED, family_from_width
 
-WITH_WEIGHTS = ("unet", "vae", "text_encoder")
-COMPONENTS = (*WITH_WEIGHTS, "tokenizer", "scheduler")
+PARTS = {
+    "StableDiffusionPipeline": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "StableDiffusionXLPipeline": (
+        *("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
+    ),
+}
+COMPONENTS = tuple(dict.fromkeys(part for parts in PARTS.values() for part in parts))
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
@@ -23,12 +28,13 @@ class BaseFolder:
     """A folder that can be loaded, and what its small files say."""
 
     path: Path
+    kind: str  # the pipeline's class in diffusers
     family: str
     variant: str | None  # "fp16" where there are only files of that variant
 
 
 def inspect_folder(path: Path, name: str) -> BaseFolder:
-    """Check the folder of a StableDiffusionPipeline: its parts, its family, its weight files' headers.
+    """Check the folder of a Stable Diffusion pipeline: its parts, its family, its weight files' headers.
 
     Raises:
         BaseError: not a pipeline's folder, another kind of pipeline, a missing part, weights that are
@@ -36,33 +42,34 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
     """
     index = _read_json(path / "model_index.json", name, "That is no folder of a diffusers pipeline")
     kind = str(index.get("_class_name", "pipeline of no class"))
-    if kind.startswith("StableDiffusionXL"):
-        raise refuse_sdxl(f'The base "{name}"')
-    if kind != "StableDiffusionPipeline":
+    if kind not in PARTS:
         raise BaseError(
-            f'The base "{name}" is a {kind}; lorastyle draws with a StableDiffusionPipeline ({SUPPORTED}).'
+            f'The base "{name}" is a {kind}; lorastyle draws with a {_or(list(PARTS))} ({SUPPORTED}).'
         )
-    missing = [part for part in COMPONENTS if not (path / part).is_dir()]
+    parts = PARTS[kind]
+    missing = [part for part in parts if not (path / part).is_dir()]
     if missing:
         raise BaseError(
-            f'The base "{name}" lacks {_and(missing)}: a StableDiffusionPipeline has the folders '
-            f"{_and(COMPONENTS)}. Copy or download the whole folder again."
+            f'The base "{name}" lacks {_and(missing)}: a {kind} has the folders {_and(parts)}. '
+            "Copy or download the whole folder again."
         )
-    words = path / "tokenizer"
-    if not any(all((words / file).is_file() for file in files) for files in VOCABULARIES):
-        raise BaseError(
-            f'The base "{name}" has no vocabulary in tokenizer/ ({" or ".join(map(_and, VOCABULARIES))}), '
-            "so it would not heed a word. Copy or download the whole folder again."
-        )
-    for part in ("vae", "text_encoder"):
+    for part in (part for part in parts if part.startswith("tokenizer")):
+        if not any(all((path / part / file).is_file() for file in files) for files in VOCABULARIES):
+            raise BaseError(
+                f'The base "{name}" has no vocabulary in {part}/ ({" or ".join(map(_and, VOCABULARIES))}), '
+                "so it would not heed a word. Copy or download the whole folder again."
+            )
+    with_weights = [part for part in parts if part.startswith(("unet", "vae", "text_encoder"))]
+    for part in (part for part in with_weights if part != "unet"):
         _read_json(path / part / "config.json", name, f"The {part} cannot be built")
     _read_json(path / "scheduler" / "scheduler_config.json", name, "Its noise schedule is not known")
-    variants = {_check_weights(path / part, name) for part in WITH_WEIGHTS}
+    variants = {_check_weights(path / part, name) for part in with_weights}
     unet = _read_json(path / "unet" / "config.json", name, "The UNet cannot be built")
     own = path / "lorastyle.json"
     family = _read_json(own, name, "It is damaged").get("family") if own.exists() else None
     return BaseFolder(
         path,
+        kind,
         family if isinstance(family, str) else family_from_width(_text_width(unet, name)),
         "fp16" if variants == {"fp16"} else None,
     )
@@ -121,3 +128,7 @@ def _read_json(path: Path, name: str, consequence: str) -> Mapping[str, object]:
 
 def _and(words: list[str] | tuple[str, ...]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _or(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,8 +1,7 @@
-"""Find a base by name and load it: the embedded one, a folder, or a model of the Hugging Face Hub."""
+"""Find a base by name and load it: the embedded one, a folder, a file, or a model of the Hugging Face Hub."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -11,32 +10,47 @@ import torch
 
 from lorastyle.errors import BaseError, near_miss
 
+from .default import default_base
+from .family import family_from_width
 from .folder import BaseFolder, inspect_folder
+from .pipelines import open_pipeline
 from .precision import best_device, compute_dtype
 from .quiet import quiet
+from .single_file import check_prediction_type, inspect_checkpoint, read_checkpoint
 from .stable_diffusion import StableDiffusion
 
 EMBEDDED = Path(__file__).with_name("embedded")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_NOT_NEEDED: dict[str, None] = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
-
-
-def default_base() -> str:
-    """The base that is meant when none is named: LORASTYLE_BASE, else "embedded"."""
-    return os.environ.get("LORASTYLE_BASE") or "embedded"
+_NOT_NEEDED: dict[str, dict[str, None]] = {
+    "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "image_encoder": None},
+    "StableDiffusionXLPipeline": {"feature_extractor": None, "image_encoder": None},
+}
+_LIGHT = _NOT_NEEDED["StableDiffusionPipeline"]  # what is not downloaded either
+_TEXT_MODELS = {
+    "StableDiffusionPipeline": {"text_encoder": "CLIPTextModel"},
+    "StableDiffusionXLPipeline": {
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": "CLIPTextModelWithProjection",
+    },
+}
 
 
 def load_base(
-    name: str | None = None, *, device: str | None = None, dtype: torch.dtype | None = None
+    name: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    prediction_type: str | None = None,
 ) -> StableDiffusion:
     """Load a base, frozen and in eval mode.
 
     Args:
-        name: "embedded", the folder of a diffusers StableDiffusionPipeline, or a Hub id such as
-            "stable-diffusion-v1-5/stable-diffusion-v1-5" (taken from the local cache when it is there).
-            None means the environment's LORASTYLE_BASE, else "embedded".
+        name: "embedded", the folder of a Stable Diffusion pipeline (1.x, 2.x or XL), a checkpoint of one in
+            a `.safetensors` file, or a Hub id such as "stable-diffusion-v1-5/stable-diffusion-v1-5" (taken
+            from the local cache when it is there). None means `default_base()`.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the best there is.
         dtype: what the UNet computes in; None asks `compute_dtype`. The other parts stay float32.
+        prediction_type: "epsilon" or "v_prediction", where you know better than the folder or the file.
 
     Raises:
         BaseError: no such base, no network, a part missing, weights damaged, or an unsupported family.
@@ -48,12 +62,39 @@ def load_base(
         raise BaseError(
             "float16 on a CPU is about 100 times slower than float32. Use torch.float32 or torch.bfloat16."
         )
-    folder = inspect_folder(_locate(name), name)
-    pipe = _read(folder, name)
+    # On a CPU the weights are float32 and autocast rounds them; elsewhere memory is the scarcer thing.
+    stored = torch.float32 if target.type == "cpu" else dtype
+    path = _locate(name)
+    if path.is_file():
+        pipe, family = _read_file(path, name, target, stored, prediction_type)
+    else:
+        folder = inspect_folder(path, name)
+        pipe, family = _read(folder, name), folder.family
+        _override(pipe, prediction_type)
     with quiet():
-        # On a CPU the weights are float32 and autocast rounds them; elsewhere memory is the scarcer thing.
-        pipe.unet.to(torch.float32 if target.type == "cpu" else dtype)
-        return StableDiffusion(pipe.to(target), name=name, family=folder.family, dtype=dtype)
+        pipe.unet.to(stored)
+        return open_pipeline(pipe.to(target), name=name, family=family, dtype=dtype)
+
+
+def _read_file(
+    path: Path, name: str, device: torch.device, dtype: torch.dtype, prediction_type: str | None
+) -> tuple[Any, str]:
+    """The pipeline of a checkpoint file, and its family."""
+    checkpoint = inspect_checkpoint(path, name, prediction_type=prediction_type)
+    if checkpoint.inpainting:
+        raise BaseError(
+            f'The base "{name}" is an inpainting model ({checkpoint.kind.title}, 9 input channels). '
+            "lorastyle draws and trains with 4 so far: choose its text-to-image sibling."
+        )
+    with quiet():
+        pipe = read_checkpoint(checkpoint, device=device, dtype=dtype)
+    return pipe, family_from_width(checkpoint.text_width)
+
+
+def _override(pipe: Any, prediction_type: str | None) -> None:
+    if prediction_type is not None:
+        chosen = {"prediction_type": check_prediction_type(prediction_type)}
+        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **chosen)
 
 
 def _device(device: str | None) -> torch.device:
@@ -74,34 +115,30 @@ def _locate(name: str) -> Path:
     if name == "embedded":
         return EMBEDDED
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return path
-    if path.is_file():
-        raise BaseError(
-            f'The base "{name}" is a file. lorastyle loads a folder in diffusers form: convert a checkpoint '
-            "with StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)."
-        )
-    if _HUB_ID.fullmatch(name):
+    if _HUB_ID.fullmatch(name) and path.suffix not in (".safetensors", ".ckpt"):
         return _from_hub(name)
     parent = path.parent
-    beside = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+    around = list(parent.iterdir()) if parent.is_dir() else []
+    beside = [entry.name for entry in around if entry.is_dir() or entry.suffix == ".safetensors"]
     raise BaseError(
-        f'There is no base "{name}". A base is "embedded", a folder with a model_index.json, or a Hub id '
-        f"(owner/name).{near_miss(path.name, ['embedded', *beside])}"
+        f'There is no base "{name}". A base is "embedded", a folder with a model_index.json, a checkpoint '
+        f"(.safetensors), or a Hub id (owner/name).{near_miss(path.name, ['embedded', *beside])}"
     )
 
 
 def _from_hub(name: str) -> Path:
     """The cached folder of a Hub model; only what is not cached yet is downloaded."""
     with quiet():
-        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+        from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-        download = cast(Any, StableDiffusionPipeline.download)
+        download = cast(Any, DiffusionPipeline.download)
         try:
-            return Path(download(name, local_files_only=True, use_safetensors=True, **_NOT_NEEDED))
+            return Path(download(name, local_files_only=True, use_safetensors=True, **_LIGHT))
         except Exception:  # whatever the cache lacks, the Hub may have; its answer is the one to report
             try:
-                return Path(download(name, use_safetensors=True, **_NOT_NEEDED))
+                return Path(download(name, use_safetensors=True, **_LIGHT))
             except Exception as error:
                 raise _hub_error(name, error) from error
 
@@ -133,18 +170,22 @@ def _hub_error(name: str, error: Exception) -> BaseError:
 
 def _read(folder: BaseFolder, name: str) -> Any:
     with quiet():
-        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-        from transformers import CLIPTextModel
+        import diffusers
+        import transformers
 
         chosen: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
         if folder.variant is not None:
             chosen["variant"] = folder.variant
+        encoders: dict[str, Any] = {}
+        lost: list[str] = []
         try:
-            text_encoder, report = cast(Any, CLIPTextModel).from_pretrained(
-                folder.path / "text_encoder", output_loading_info=True, **chosen
-            )
-            pipe = cast(Any, StableDiffusionPipeline).from_pretrained(
-                folder.path, text_encoder=text_encoder, **chosen, **_NOT_NEEDED
+            for part, kind in _TEXT_MODELS[folder.kind].items():
+                encoders[part], report = getattr(transformers, kind).from_pretrained(
+                    folder.path / part, output_loading_info=True, **chosen
+                )
+                lost += [f"{part}.{key}" for key in report["missing_keys"] if "position_ids" not in key]
+            pipe = getattr(diffusers, folder.kind).from_pretrained(
+                folder.path, **encoders, **chosen, **_NOT_NEEDED[folder.kind]
             )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -153,7 +194,6 @@ def _read(folder: BaseFolder, name: str) -> Any:
                 'Get the folder again, or try "embedded".'
             ) from error
     # transformers fills what is missing with random numbers, diffusers leaves it empty; neither fails
-    lost = [f"text_encoder.{key}" for key in report["missing_keys"] if "position_ids" not in key]
     for part in ("unet", "vae"):
         lost += [f"{part}.{key}" for key, value in getattr(pipe, part).named_parameters() if value.is_meta]
     if lost:

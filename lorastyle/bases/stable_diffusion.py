@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,13 +13,21 @@ from lorastyle.errors import BaseError
 
 from .family import family_from_width
 from .precision import compute_dtype
+from .prompt_embeds import PromptEmbeds
+from .text import Chunk, TextReader
+
+# The autoencoder wants far more memory than the UNet: some 8 kB a pixel. So few pictures at once, and larger
+# ones in tiles whose edges are blended.
+PIXELS_AT_ONCE = 1024 * 1024
+MOST_PIXELS_WHOLE = 1536 * 1536
+TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 
 class StableDiffusion:
     """A frozen text-to-image model: words to embeddings, pictures to latents and back, noise predictions.
 
-    The UNet computes in `dtype` under autocast and answers in float32; text encoder and autoencoder are small
-    and stay in float32.
+    The UNet computes in `dtype` under autocast and answers in float32; text encoders and autoencoder stay in
+    float32.
 
     Args:
         pipe: a diffusers StableDiffusionPipeline; its weights are frozen and it is put into eval mode.
@@ -29,8 +36,10 @@ class StableDiffusion:
         dtype: what the UNet computes in; None asks `compute_dtype`.
 
     Raises:
-        BaseError: the pipeline is a Stable Diffusion XL.
+        BaseError: the pipeline is of another family than this class.
     """
+
+    first_skip = 1  # a clip skip of 1 is all layers of the text encoder
 
     def __init__(
         self,
@@ -43,45 +52,123 @@ class StableDiffusion:
         self.pipe: Any = pipe
         self.name = name
         self.family: str = family or family_from_width(int(pipe.unet.config.cross_attention_dim))
+        self._check_family()
         self.device: torch.device = pipe.unet.device
         self.dtype: torch.dtype = compute_dtype(self.device) if dtype is None else dtype
-        self.components: dict[str, nn.Module] = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
-        for part in (pipe.unet, pipe.text_encoder, pipe.vae):
+        encoders = {part: getattr(pipe, part, None) for part in TEXT_ENCODERS}
+        self.components: dict[str, nn.Module] = {
+            "unet": pipe.unet,
+            **{part: module for part, module in encoders.items() if module is not None},
+        }
+        for part in (*self.components.values(), pipe.vae):
             part.eval().requires_grad_(False)
-        pipe.text_encoder.to(torch.float32)
-        pipe.vae.to(torch.float32)
-        self.max_tokens: int = min(
-            int(pipe.tokenizer.model_max_length), int(pipe.text_encoder.config.max_position_embeddings)
+            if part is not pipe.unet:
+                part.to(torch.float32)
+        self.readers: tuple[TextReader, ...] = tuple(
+            TextReader(getattr(pipe, TEXT_ENCODERS[part]), module, name)
+            for part, module in self.components.items()
+            if part in TEXT_ENCODERS
         )
+        self.max_tokens: int = min(reader.max_tokens for reader in self.readers)
         self.latent_channels: int = int(pipe.vae.config.latent_channels)
         self.pixels_per_latent: int = int(pipe.vae_scale_factor)
         size = pipe.unet.config.sample_size
         self.resolution: int = (size if isinstance(size, int) else int(size[0])) * self.pixels_per_latent
         self.prediction_type: str = str(pipe.scheduler.config.prediction_type)
+        # Bases that end in pure noise overexpose under guidance: less of it, rescaled (arXiv:2305.08891).
+        zero_snr = bool(pipe.scheduler.config.get("rescale_betas_zero_snr", False))
+        self.guidance: float = 3.0 if zero_snr else 5.0
+        self.guidance_rescale: float = 0.7 if zero_snr else 0.0
         self.alphas_cumprod: Tensor = _noise_schedule(pipe.scheduler.config)
         # Read now: once a bank is attached, the modules lie inside its layers under other names.
         self._shapes = {name: _weight_shapes(module) for name, module in self.components.items()}
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings of shape (b, tokens, dim), float32, padded to `max_tokens`.
+    def encode_prompts(self, prompts: Sequence[str], *, clip_skip: int = 1) -> PromptEmbeds:
+        """Embeddings of prompts as they are, for training: (b, max_tokens, dim), float32.
 
         Gradients flow into an attached adapter where they are enabled. Words beyond `max_tokens` are dropped
         and named in a warning.
+
+        Args:
+            clip_skip: 1 reads the text encoder's last layer, 2 the one before, and so on, as in A1111 and
+                kohya's trainer. SDXL always leaves out one.
+
+        Raises:
+            BaseError: the text encoder has fewer layers.
         """
-        tokenizer = self.pipe.tokenizer
-        for prompt in prompts:
-            self._warn_of_dropped_words(prompt)
-        tokens = tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        )
-        mask: Tensor | None = None
-        if getattr(self.pipe.text_encoder.config, "use_attention_mask", False):
-            mask = tokens.attention_mask.to(self.device)
-        return self.pipe.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        self._check_skip(clip_skip)
+        return self._encode([reader.cut(prompts) for reader in self.readers], clip_skip)
+
+    def read(
+        self, prompts: Sequence[str], negatives: Sequence[str], *, clip_skip: int = 1
+    ) -> tuple[PromptEmbeds, PromptEmbeds]:
+        """Embeddings of prompts and of what guidance leads away from, for drawing.
+
+        Brackets are weights: a token of weight w is moved away from what stands in its place in an empty
+        prompt, empty + w (token - empty), which is ComfyUI's rule. No word is dropped: what is longer than
+        `max_tokens` is read in chunks whose embeddings follow one another: (b, chunks * tokens, dim), as many
+        for all as the longest needs.
+
+        Raises:
+            BaseError: the text encoder has fewer layers than `clip_skip`.
+        """
+        self._check_skip(clip_skip)
+        empty = [reader.chunks("")[0] for reader in self.readers]
+        read = {text: [r.chunks(text) for r in self.readers] for text in (*prompts, *negatives)}
+        most = max(len(chunks) for of_text in read.values() for chunks in of_text)
+        known = {
+            text: self._encode_chunks(
+                [
+                    [*chunks, *[none] * (most - len(chunks))]
+                    for chunks, none in zip(of_text, empty, strict=True)
+                ],
+                empty,
+                clip_skip,
+            )
+            for text, of_text in read.items()
+        }
+        unwanted = [known[text] if text else self._empty_negative(known[text]) for text in negatives]
+        return PromptEmbeds.cat([known[text] for text in prompts]), PromptEmbeds.cat(unwanted)
+
+    def _empty_negative(self, embeds: PromptEmbeds) -> PromptEmbeds:
+        """What guidance leads away from when there is nothing to name: the empty prompt's embeddings."""
+        return embeds
+
+    def _encode_chunks(
+        self, chunks: Sequence[Sequence[Chunk]], empty: Sequence[Chunk], clip_skip: int
+    ) -> PromptEmbeds:
+        """One prompt's chunks, a sequence for each text encoder, as a batch of one."""
+        embeds = self._encode([torch.cat([c.ids for c in of_one]) for of_one in chunks], clip_skip)
+        tokens = embeds.tokens
+        weights = torch.stack([c.weights for c in chunks[0]])[..., None].to(tokens)
+        if bool((weights != 1).any()):
+            nothing = self._encode([c.ids for c in empty], clip_skip).tokens
+            tokens = torch.where(weights == 1, tokens, nothing + weights * (tokens - nothing))
+        pooled = None if embeds.pooled is None else embeds.pooled[:1]
+        return PromptEmbeds(tokens.flatten(0, 1)[None], pooled)
+
+    def _encode(self, ids: Sequence[Tensor], clip_skip: int) -> PromptEmbeds:
+        """Embeddings of ids (b, max_tokens), one tensor for each text encoder."""
+        return PromptEmbeds(self.readers[0].last(ids[0], clip_skip))
+
+    def unread_layers(self, component: str, clip_skip: int = 1) -> range:
+        """Layers of a text encoder that nothing reads: an adapter there would get no gradient."""
+        layers = self.readers[0].layers if component == "text_encoder" else 0
+        return range(layers - clip_skip + 1, layers)
+
+    def _check_skip(self, clip_skip: int) -> None:
+        most = min(reader.layers for reader in self.readers)
+        if not 1 <= clip_skip <= most:
+            raise BaseError(
+                f'The clip skip is {clip_skip}; the base "{self.name}" has text layers for 1 to {most}.'
+            )
+
+    def _check_family(self) -> None:
+        if hasattr(self.pipe, "text_encoder_2"):
+            raise BaseError(
+                f'The base "{self.name}" has a second text encoder: it is a StableDiffusionXL. Open it with '
+                "lorastyle.bases.open_pipeline(pipe)."
+            )
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -108,40 +195,37 @@ class StableDiffusion:
             BaseError: the latents or the pictures are not finite.
         """
         latents = _finite(latents, "drawing").to(self.device, torch.float32)
-        pixels = self.pipe.vae.decode(latents / float(self.pipe.vae.config.scaling_factor)).sample
+        latents = latents / float(self.pipe.vae.config.scaling_factor)
+        pixels_each = latents.shape[-2] * latents.shape[-1] * self.pixels_per_latent**2
+        at_once = max(1, PIXELS_AT_ONCE // pixels_each)
+        with _tiled(self.pipe.vae, pixels_each > MOST_PIXELS_WHOLE):
+            pixels = torch.cat([self.pipe.vae.decode(some).sample for some in latents.split(at_once)])
         return _finite(pixels, "decoding latents").clamp(-1.0, 1.0)
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """What the UNet says about `noisy` (b, c, h, w) at `timesteps` (b,): noise or v, float32."""
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: PromptEmbeds, time_ids: Tensor | None = None
+    ) -> Tensor:
+        """What the UNet says about `noisy` (b, c, h, w) at `timesteps` (b,): noise or v, float32.
+
+        Args:
+            time_ids: (b, 6), how each picture was framed: height and width before it was resized, top and
+                left of the crop, height and width of the crop. Families that do not ask ignore it; None says
+                that the picture is whole.
+        """
         with self._autocast():
-            answer = self.pipe.unet(noisy, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False)[
-                0
-            ]
+            answer = self.pipe.unet(
+                noisy,
+                timesteps,
+                encoder_hidden_states=prompt_embeds.tokens,
+                return_dict=False,
+                **self._more_inputs(noisy, prompt_embeds, time_ids),
+            )[0]
         return answer.float()
 
-    @contextmanager
-    def mixed_precision(self) -> Generator[None]:
-        """Within, the pipeline's own calls of the UNet run as in `predict`: autocast inside, float32 out.
-
-        Only the UNet, so that guidance and the scheduler's arithmetic stay in float32.
-        """
-        unet: Any = self.pipe.unet
-        forward = cast("Callable[..., tuple[Tensor, ...]]", unet.forward)
-        earlier = unet.__dict__.get("forward")
-
-        def rounded(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-            with self._autocast():
-                answers = forward(*args, **{**kwargs, "return_dict": False})
-            return tuple(answer.float() for answer in answers)
-
-        unet.forward = rounded
-        try:
-            yield
-        finally:
-            if earlier is None:
-                del unet.forward
-            else:
-                unet.forward = earlier
+    def _more_inputs(
+        self, noisy: Tensor, prompt_embeds: PromptEmbeds, time_ids: Tensor | None
+    ) -> dict[str, Any]:
+        return {}
 
     def module_names(self) -> dict[str, list[str]]:
         """Dotted paths of every Linear and Conv2d, per component."""
@@ -158,18 +242,18 @@ class StableDiffusion:
             enabled=self.dtype != torch.float32,
         )
 
-    def _warn_of_dropped_words(self, prompt: str) -> None:
-        tokenizer = self.pipe.tokenizer
-        ids = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
-        room = self.max_tokens - int(tokenizer.num_special_tokens_to_add(pair=False))
-        if len(ids) > room:
-            dropped = str(tokenizer.decode(ids[room : room + 100])).strip()
-            dropped = dropped if len(ids) <= room + 100 else f"{dropped} ..."
-            warnings.warn(
-                f'The prompt is {len(ids)} tokens long and the base "{self.name}" reads {room}. '
-                f'Dropped: "{dropped}".',
-                stacklevel=3,
-            )
+
+@contextmanager
+def _tiled(vae: Any, wanted: bool) -> Generator[None]:
+    """The autoencoder works in tiles, where that is wanted and was not so already."""
+    earlier = bool(vae.use_tiling)
+    if wanted and not earlier:
+        vae.enable_tiling()
+    try:
+        yield
+    finally:
+        if wanted and not earlier:
+            vae.disable_tiling()
 
 
 def _weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

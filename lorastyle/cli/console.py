@@ -58,6 +58,16 @@ def explain_warnings() -> Generator[None]:
         yield
 
 
+def base_line(name: str | None) -> str:
+    """Which base it is, and how to get another."""
+    from lorastyle.bases import default_base
+
+    name = name or default_base()
+    if name == "embedded":
+        return "base: embedded icons (128 px) — for photographs: --base model.safetensors, a folder or org/model"
+    return f"base: {name}"
+
+
 def duration(seconds: float) -> str:
     """`75` -> `1:15`; `3675` -> `1:01:15`."""
     minutes, rest = divmod(round(seconds), 60)

@@ -6,15 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from lorastyle.errors import ConfigError
 
-from .console import Steps
+from .console import Steps, base_line, say
 from .names import Whole, check_out, names_one_file, parse_size, slug, whole
 
 if TYPE_CHECKING:
     from lorastyle.generate import Engine, GenerateRequest
+
+_MORE = Parameter(group=Group("More settings", sort_key=1))
 
 
 def generate(
@@ -29,7 +31,14 @@ def generate(
     size: str | None = None,
     steps: Whole | None = None,
     guidance: float | None = None,
+    guidance_rescale: Annotated[float | None, _MORE] = None,
+    clip_skip: Annotated[Whole | None, _MORE] = None,
     scheduler: str | None = None,
+    init: str | None = None,
+    strength: float | None = None,
+    mask: str | None = None,
+    hires: float | None = None,
+    hires_strength: Annotated[float | None, _MORE] = None,
     base: str | None = None,
 ) -> None:
     """Draw pictures from words, with adapters.
@@ -47,16 +56,36 @@ def generate(
         out: the folder for the pictures, or the name of one .png.
         size: WIDTHxHEIGHT in pixels, or one number for a square; the base's own size if left out.
         steps: denoising steps; 30 if left out.
-        guidance: how strictly to follow the prompt; 5 if left out, 1 switches it off.
+        guidance: how strictly to follow the prompt, 1 switches it off; the base's own if left out.
+        guidance_rescale: how far to undo the overexposure of guidance, 0 to 1; the base's own if left out.
+        clip_skip: which text layer is read: 1 is the last, 2 the one before.
         scheduler: ddim, euler, "euler a", "dpm++ 2m" and others; the base's own if left out.
-        base: "embedded", a folder, or a Hub id such as org/model.
+        init: a picture to start from (image to image).
+        strength: with --init, how much is drawn anew, above 0 up to 1; 0.6 if left out.
+        mask: with --init, a picture that is white where it is drawn anew (inpainting).
+        hires: draw, then enlarge that many times and draw the details: 1.5, 2.
+        hires_strength: how much of the enlarged picture is drawn anew; 0.4 if left out.
+        base: "embedded", a checkpoint file, a folder, or a Hub id such as org/model.
     """
-    from lorastyle.generate import AdapterUse, GenerateRequest
+    from lorastyle.generate import AdapterUse, GenerateRequest, find_adapter
 
     width, height = parse_size(size)
     if names_one_file(out) and number != 1:
         raise ConfigError(f"--out {out} names one picture, but --number is {number}. Name a folder instead.")
-    given = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "base": base, "seed": seed}
+    given = {
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_rescale": guidance_rescale,
+        "clip_skip": clip_skip,
+        "scheduler": scheduler,
+        "init": init,
+        "strength": strength,
+        "mask": mask,
+        "hires": hires,
+        "hires_strength": hires_strength,
+        "base": base,
+        "seed": seed,
+    }
     request = GenerateRequest.from_dict(
         {
             "prompt": prompt,
@@ -69,10 +98,16 @@ def generate(
         }
     )
     check_out(out)
-    from lorastyle.bases import load_base
-    from lorastyle.generate import Engine
+    files = [find_adapter(use.name) for use in request.adapters]  # before anything slow
+    from lorastyle.bases import default_base, load_base, peek_family
+    from lorastyle.generate import Engine, refuse_other_family
 
-    draw(Engine(load_base(base)), request, out)
+    if family := peek_family(base):  # loading a large base takes a while: what cannot fit is told before
+        for file in files:
+            refuse_other_family(file, family, base or default_base())
+    engine = Engine(load_base(base))
+    say(base_line(engine.base.name))
+    draw(engine, request, out)
 
 
 def draw(engine: Engine, request: GenerateRequest, out: Path) -> list[Path]:

@@ -38,11 +38,13 @@ def train(
     kind: Annotated[Literal["style", "subject"] | None, _MORE] = None,
     rslora: Annotated[bool | None, _MORE] = None,
     dropout: Annotated[float | None, _MORE] = None,
+    clip_skip: Annotated[Whole | None, _MORE] = None,
     weight_decay: Annotated[float | None, _MORE] = None,
     min_snr_gamma: Annotated[float | None, _MORE] = None,
     prior_images: Annotated[Whole | None, _MORE] = None,
     prior_folder: Annotated[str | None, _MORE] = None,
     sample_prompts: Annotated[tuple[str, ...] | None, _MANY, _MORE] = None,
+    sheet: Annotated[bool | None, _MORE] = None,
     sample_every: Annotated[Whole | None, _MORE] = None,
     save_every: Annotated[Whole | None, _MORE] = None,
     gradient_checkpointing: Annotated[bool | None, _MORE] = None,
@@ -59,7 +61,7 @@ def train(
     Args:
         images: the folder of pictures, with captions in .txt files beside them or in the file names.
         out: the adapter's file; adapters/NAME.safetensors if left out.
-        base: "embedded", a Hub id such as org/model, or a folder.
+        base: "embedded", a checkpoint file, a folder, or a Hub id such as org/model.
         name: the adapter's name; the trigger if left out.
         trigger: the word that calls the adapter; the folder's name if left out.
         class_name: what the pictures show, when they show one thing: cat, face.
@@ -78,11 +80,13 @@ def train(
         kind: style (the trigger names how things look) or subject (it names one thing).
         rslora: scale by alpha / sqrt(rank) instead.
         dropout: of the adapter's inputs, in training.
+        clip_skip: which text layer is read: 1 is the last, 2 the one before.
         weight_decay: of AdamW.
         min_snr_gamma: weighting of the noise levels; 0 turns it off.
         prior_images: how many class pictures.
         prior_folder: where class pictures are kept; the cache if left out.
         sample_prompts: what the samples and the sheet draw; {trigger} is filled in.
+        sheet: draw the before/after sheet at the end.
         sample_every: steps between sample pictures; 0 is none.
         save_every: steps between checkpoints.
         gradient_checkpointing: less memory for more time.

@@ -7,7 +7,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import Steps, duration, file_size, note, say
+from .console import Steps, base_line, duration, file_size, note, say
 from .names import near
 
 if TYPE_CHECKING:
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
     from lorastyle.train import Event, FitResult, Plan, StepDone, TrainConfig
 
 SMOOTHED = 20  # steps whose mean loss is shown
-
-
-def base_line(name: str | None) -> str:
-    """Which base it is, and how to get another."""
-    from lorastyle.bases import default_base
-
-    name = name or default_base()
-    if name == "embedded":
-        return "base: embedded icons (128 px) — for photographs: --base org/model or a folder"
-    return f"base: {name}"
 
 
 class Narrator:

@@ -11,6 +11,8 @@ from .schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     from .engine import Engine, Picture
+    from .residents import refuse_other_family
+    from .sampling import Start, denoise
 
 __all__ = [
     "SCHEDULERS",
@@ -18,17 +20,22 @@ __all__ = [
     "Engine",
     "GenerateRequest",
     "Picture",
+    "Start",
     "adapter_folders",
+    "denoise",
     "find_adapter",
     "read_request",
+    "refuse_other_family",
     "save_picture",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them
 
     def __getattr__(name: str) -> object:
-        if name not in ("Engine", "Picture"):
+        rooms = {"Engine": "engine", "Picture": "engine", "Start": "sampling", "denoise": "sampling"}
+        rooms["refuse_other_family"] = "residents"
+        if name not in rooms:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import engine
+        from importlib import import_module
 
-        return getattr(engine, name)
+        return getattr(import_module(f".{rooms[name]}", __name__), name)

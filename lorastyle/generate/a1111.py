@@ -17,7 +17,7 @@ from pathlib import PureWindowsPath
 
 from lorastyle.errors import PictureError
 
-from .request import GUIDANCE, MAX_SEED, MAX_TEXT, SIZES, STEPS, AdapterUse, GenerateRequest
+from .request import CLIP_SKIP, GUIDANCE, MAX_SEED, MAX_TEXT, SIZES, STEPS, AdapterUse, GenerateRequest
 from .schedulers import SCHEDULERS, scheduler_name
 
 # Each pattern reads a text once: bounded names, and nothing that could begin in many places.
@@ -46,6 +46,7 @@ def write_parameters(request: GenerateRequest, version: str) -> str:
         "Sampler": scheduler and scheduler.sampler,
         "Schedule type": scheduler and scheduler.schedule_type,
         "CFG scale": request.guidance,
+        "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}" if request.width and request.height else None,
         "Model": request.base and PureWindowsPath(request.base).name,
@@ -91,6 +92,7 @@ def read_parameters(text: str) -> GenerateRequest:
         seed=_seed(pairs),
         steps=int(clamp(_number(pairs, "Steps", 30), *STEPS)),
         guidance=clamp(_number(pairs, "CFG scale", 7.0), *GUIDANCE),
+        clip_skip=int(clamp(_number(pairs, "Clip skip", 1), *CLIP_SKIP)),
         width=clamp_size(int(size[1])) if size else None,
         height=clamp_size(int(size[2])) if size else None,
         scheduler=_scheduler(pairs),

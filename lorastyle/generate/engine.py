@@ -7,18 +7,20 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from lorastyle.bank import AdapterBank, attach
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.errors import ConfigError
 
+from .canvas import Canvas, load_canvas, picture_size
 from .request import GenerateRequest
 from .residents import Residents
+from .sampling import Start, denoise, steps_taken
 from .schedulers import build_scheduler, check_steps, name_of
 
 OnStep = Callable[[int, int], None]
@@ -117,79 +119,77 @@ class Engine:
                 f'This engine draws with the base "{self.base.name}", the request names "{request.base}". '
                 f'Load that one: Engine(load_base("{request.base}")).'
             )
+        width, height = picture_size(request, self.base.resolution)
         return replace(
             request,
             seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
-            width=request.width or self.base.resolution,
-            height=request.height or self.base.resolution,
+            guidance=self.base.guidance if request.guidance is None else request.guidance,
+            guidance_rescale=self.base.guidance_rescale
+            if request.guidance_rescale is None
+            else request.guidance_rescale,
+            width=width,
+            height=height,
             scheduler=request.scheduler or name_of(self.base.pipe.scheduler),
             base=self.base.name,
         )
 
     def _draw(self, request: GenerateRequest, on_step: OnStep | None) -> Iterator[Picture]:
-        prompt, negative = self.base.encode_prompts([request.prompt, request.negative_prompt]).split(1)
+        words = self.base.read([request.prompt], [request.negative_prompt], clip_skip=request.clip_skip)
+        canvas = load_canvas(request)
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
         batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
         for index, batch in enumerate(batches):
-            latents = self._denoise(request, prompt, negative, batch, _share(on_step, index, len(batches)))
+            latents = self._denoise(request, words, canvas, batch, _share(on_step, index, len(batches)))
             for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
-                yield Picture(_to_image(pixels), replace(request, seed=seed, number=1))
+                image = _to_image(pixels)
+                if canvas is not None:
+                    image = canvas.keep_outside(image)
+                yield Picture(image, replace(request, seed=seed, number=1))
 
     def _denoise(
-        self, request: GenerateRequest, prompt: Tensor, negative: Tensor, seeds: range, on_step: OnStep | None
+        self,
+        request: GenerateRequest,
+        words: tuple[PromptEmbeds, PromptEmbeds],
+        canvas: Canvas | None,
+        seeds: range,
+        on_step: OnStep | None,
     ) -> Tensor:
-        """Latents (b, c, h/8, w/8) that the diffusers pipeline draws for `seeds`, as the UNet knows them."""
-        pipe, height, width = self.base.pipe, cast(int, request.height), cast(int, request.width)
+        """Latents (b, c, h/8, w/8) of the pictures of `seeds`, as the UNet knows them."""
+        wanted, unwanted = (embeds.repeat(len(seeds)) for embeds in words)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        grid = (
-            1,
-            self.base.latent_channels,
-            height // self.base.pixels_per_latent,
-            width // self.base.pixels_per_latent,
-        )
-        noise = torch.cat([torch.randn(grid, generator=generator) for generator in generators])
+        size = cast(int, request.height), cast(int, request.width)
+        first = steps_taken(request.steps, request.strength) if canvas else request.steps
+        second = steps_taken(request.steps, request.hires_strength) if request.hires > 1 else 0
 
-        scheduler = build_scheduler(request.scheduler, pipe.scheduler)
-        check_steps(scheduler, request.steps)
-        steps_done = 0
+        def run(size: tuple[int, int], start: Start | None, before: int, after: int) -> Tensor:
+            scheduler = build_scheduler(request.scheduler, self.base.pipe.scheduler)
+            check_steps(scheduler, request.steps)
 
-        def step_end(_pipe: Any, _index: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-            nonlocal steps_done
-            steps_done += 1
-            if on_step is not None:
-                on_step(steps_done, len(scheduler.timesteps))
-            return values
+            def told(done: int, total: int, _: Tensor) -> None:
+                if on_step is not None:
+                    on_step(before + done, before + total + after)
 
-        with self.base.mixed_precision(), _swapped(pipe, scheduler):
-            drawn = pipe(
-                prompt_embeds=prompt.expand(len(seeds), -1, -1),
-                negative_prompt_embeds=negative.expand(len(seeds), -1, -1),
-                latents=noise,
-                generator=generators,
-                num_inference_steps=request.steps,
-                guidance_scale=request.guidance,
-                height=height,
-                width=width,
-                output_type="latent",
-                callback_on_step_end=step_end,
+            return denoise(
+                self.base,
+                wanted,
+                unwanted,
+                scheduler,
+                generators,
+                size,
+                steps=request.steps,
+                guidance=cast(float, request.guidance),
+                guidance_rescale=cast(float, request.guidance_rescale),
+                start=start,
+                on_step=told,
             )
-        return cast(Tensor, drawn.images)
 
-
-class _swapped:
-    """The pipeline with another scheduler and no progress bar; both put back on leaving."""
-
-    def __init__(self, pipe: Any, scheduler: Any) -> None:
-        self._pipe, self._scheduler = pipe, scheduler
-
-    def __enter__(self) -> None:
-        self._earlier = self._pipe.scheduler, dict(getattr(self._pipe, "_progress_bar_config", {}))
-        self._pipe.scheduler = self._scheduler
-        self._pipe.set_progress_bar_config(disable=True)
-
-    def __exit__(self, *_: object) -> None:
-        self._pipe.scheduler, bars = self._earlier
-        self._pipe.set_progress_bar_config(**bars)
+        latents = run(size, canvas and canvas.start(self.base, request.strength), 0, second)
+        if not second:
+            return latents
+        larger = cast("tuple[int, int]", tuple(round(side * request.hires / 8) * 8 for side in size))
+        grid = tuple(side // self.base.pixels_per_latent for side in larger)
+        enlarged = torch.nn.functional.interpolate(latents, size=grid, mode="bicubic", antialias=True)
+        return run(larger, Start(enlarged, request.hires_strength), first, 0)
 
 
 def _share(on_step: OnStep | None, index: int, batches: int) -> OnStep | None:

@@ -19,6 +19,8 @@ SIZES = (16, 4096)
 STEPS = (1, 1000)
 GUIDANCE = (0.0, 100.0)
 NUMBER = (1, 10_000)
+CLIP_SKIP = (1, 12)
+MAX_HIRES = 4.0
 MAX_ADAPTERS = 256
 _MOST_PROBLEMS = 20
 
@@ -90,16 +92,32 @@ class GenerateRequest:
     """Seed of the first picture, each further one takes the next; None draws a random one and records it."""
     steps: int = 30
     """How many denoising steps."""
-    guidance: float = 5.0
-    """How strictly to follow the prompt (classifier-free guidance); 1 and below switch it off."""
+    guidance: float | None = None
+    """How strictly to follow the prompt (classifier-free guidance); 1 and below switch it off. None is the
+    base's own."""
+    guidance_rescale: float | None = None
+    """How far to undo the overexposure of guidance, 0 to 1; None is the base's own."""
     width: int | None = None
     """Pixels, a multiple of 8; None is the base's own size."""
     height: int | None = None
     """Pixels, a multiple of 8; None is the base's own size."""
+    init: str | None = None
+    """A picture to start from, instead of noise alone."""
+    strength: float = 0.6
+    """With `init`: how much is drawn anew, above 0 up to 1; 1 leaves nothing of it."""
+    mask: str | None = None
+    """With `init`: a picture that is white where it is drawn anew; the rest stays as it is."""
+    hires: float = 1.0
+    """Draw at the size asked for, then enlarge that many times and draw the details; 1 is off."""
+    hires_strength: float = 0.4
+    """How much of the enlarged picture is drawn anew, above 0 up to 1."""
     number: int = 1
     """How many pictures."""
+    clip_skip: int = 1
+    """Which text layer is read: 1 is the last, 2 the one before (SDXL always leaves out one)."""
     scheduler: str | None = None
-    """ddim, euler, euler a, heun, dpm++ 2m, dpm++ 2m karras, unipc, pndm; None is the base's own."""
+    """One of `SCHEDULERS`: ddim, euler, euler a, dpm++ 2m karras, unipc, lcm, ...; None is the base's own, or
+    lcm where an adapter named so is in use."""
     base: str | None = None
     """"embedded", a folder or a Hub id; None is LORASTYLE_BASE, else "embedded"."""
 
@@ -107,7 +125,8 @@ class GenerateRequest:
         problems = _request_problems({f.name: getattr(self, f.name) for f in fields(self)})
         if problems:
             raise ConfigError(problems)
-        object.__setattr__(self, "guidance", float(self.guidance))
+        if self.guidance is not None:
+            object.__setattr__(self, "guidance", float(self.guidance))
         if self.scheduler is not None:
             object.__setattr__(self, "scheduler", scheduler_name(self.scheduler))
 
@@ -206,7 +225,7 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
                 isinstance(text, str) and len(text) <= MAX_TEXT and is_unicode(text),
                 f"text of at most {MAX_TEXT:,} letters in UTF-8 is needed",
             )
-    for key, (low, high) in (("steps", STEPS), ("number", NUMBER)):
+    for key, (low, high) in (("steps", STEPS), ("number", NUMBER), ("clip_skip", CLIP_SKIP)):
         if key in values:
             judge(key, _is_whole(values[key], low, high), f"a whole number from {low} to {high} is needed")
     for key in ("width", "height"):
@@ -218,10 +237,30 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
                 good,
                 f"a multiple of 8 from {SIZES[0]} to {SIZES[1]} is needed, or none for the base's own",
             )
-    if "guidance" in values:
+    if values.get("guidance") is not None:
         guidance = values["guidance"]
         good = _is_number(guidance) and GUIDANCE[0] <= cast(float, guidance) <= GUIDANCE[1]
-        judge("guidance", good, f"a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g} is needed")
+        needed = f"a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g} is needed, or none for the base's own"
+        judge("guidance", good, needed)
+    if values.get("guidance_rescale") is not None:
+        rescale = values["guidance_rescale"]
+        good = _is_number(rescale) and 0 <= cast(float, rescale) <= 1
+        judge("guidance_rescale", good, "a number from 0 to 1 is needed, or none for the base's own")
+    for key in ("strength", "hires_strength"):
+        if key in values:
+            good = _is_number(values[key]) and 0 < cast(float, values[key]) <= 1
+            judge(key, good, "a number above 0 and up to 1 is needed")
+    if "hires" in values:
+        good = _is_number(values["hires"]) and 1 <= cast(float, values["hires"]) <= MAX_HIRES
+        judge("hires", good, f"a number from 1 (off) to {MAX_HIRES:g} is needed")
+    for key in ("init", "mask"):
+        if values.get(key) is not None:
+            name = values[key]
+            good = isinstance(name, str) and 0 < len(name.strip()) <= MAX_TEXT and is_unicode(name)
+            judge(key, good and "\0" not in cast(str, name), "the path of a picture is needed")
+    if values.get("mask") is not None and values.get("init") is None:
+        problems.append("mask is given without init: name the picture it belongs to.")
+    problems += _too_few_steps(values)
     if values.get("seed") is not None:
         number = values.get("number", 1)  # each further picture takes the next seed
         last = MAX_SEED - (cast(int, number) - 1 if _is_whole(number, *NUMBER) else 0)
@@ -237,6 +276,18 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
         good = isinstance(base, str) and 0 < len(base.strip()) <= MAX_TEXT and is_unicode(base)
         judge("base", good, '"embedded", a folder or a Hub id is needed')
     return problems + _adapters_problems(values.get("adapters", ()))
+
+
+def _too_few_steps(values: Mapping[str, object]) -> list[str]:
+    """A share of the steps that is none at all."""
+    steps, problems = values.get("steps", 30), list[str]()
+    asked = {"strength": values.get("init") is not None, "hires_strength": values.get("hires", 1) != 1}
+    for key, used in asked.items():
+        share = values.get(key, 0.5)
+        if used and _is_whole(steps, *STEPS) and _is_number(share) and 0 < cast(float, share) <= 1:
+            if int(cast(int, steps) * cast(float, share) + 1e-9) < 1:
+                problems.append(f"{key} is {share} of {steps} steps: not one is taken. Raise either.")
+    return problems
 
 
 def _adapters_problems(adapters: object) -> list[str]:

@@ -57,7 +57,7 @@ class Residents:
         self._refuse_twins(files)
         for file in files.values():
             if file not in self._files:
-                self._refuse_other_family(file.path)
+                refuse_other_family(file.path, self._base.family, self._base.name)
         for file in files.values():
             self._files[file] = self._files.pop(file, None) or self._attach(file)
         self._let_go(set(files.values()))
@@ -80,14 +80,6 @@ class Residents:
         for file in spare[: max(0, len(spare) - self._keep)]:
             self._bank.remove(self._files.pop(file).name)
 
-    def _refuse_other_family(self, path: Path) -> None:
-        made_for = read_info(path).family
-        if made_for is not None and made_for != self._base.family:
-            raise BaseMismatchError(
-                f'The adapter "{path.name}" was made for {_title(made_for)}; the base "{self._base.name}" is '
-                f"{_title(self._base.family)}. Use it with a base of its own family."
-            )
-
     @staticmethod
     def _refuse_twins(files: dict[AdapterUse, _File]) -> None:
         names: dict[_File, str] = {}
@@ -108,6 +100,21 @@ class Residents:
                 stacklevel=4,
             )
         return replace(use, hash=digest)
+
+
+def refuse_other_family(adapter: Path, family: str, base: str) -> None:
+    """Does an adapter fit a base of this family? By the file's header alone.
+
+    Raises:
+        BaseMismatchError: it says, or its shapes show, that it was made for another.
+        AdapterFileError: the file is damaged.
+    """
+    made_for = read_info(adapter).family
+    if made_for is not None and made_for != family:
+        raise BaseMismatchError(
+            f'The adapter "{adapter.name}" was made for {_title(made_for)}; the base "{base}" is '
+            f"{_title(family)}. Use it with a base of its own family."
+        )
 
 
 def _title(family: str) -> str:

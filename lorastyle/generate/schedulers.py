@@ -24,13 +24,27 @@ SCHEDULERS: Mapping[str, Scheduler] = {
     "euler": Scheduler("EulerDiscreteScheduler", "Euler"),
     "euler a": Scheduler("EulerAncestralDiscreteScheduler", "Euler a"),
     "heun": Scheduler("HeunDiscreteScheduler", "Heun"),
+    "euler karras": Scheduler(
+        "EulerDiscreteScheduler", "Euler", {"use_karras_sigmas": True}, schedule_type="Karras"
+    ),
     "dpm++ 2m": Scheduler("DPMSolverMultistepScheduler", "DPM++ 2M"),
     "dpm++ 2m karras": Scheduler(
         "DPMSolverMultistepScheduler", "DPM++ 2M", {"use_karras_sigmas": True}, schedule_type="Karras"
     ),
+    "dpm++ 2m sde": Scheduler(
+        "DPMSolverMultistepScheduler", "DPM++ 2M SDE", {"algorithm_type": "sde-dpmsolver++"}
+    ),
+    "dpm++ 2m sde karras": Scheduler(
+        "DPMSolverMultistepScheduler",
+        "DPM++ 2M SDE",
+        {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
+        schedule_type="Karras",
+    ),
     "unipc": Scheduler("UniPCMultistepScheduler", "UniPC"),
     # PLMS is PNDM without its Runge-Kutta steps, which need at least four.
     "pndm": Scheduler("PNDMScheduler", "PLMS", {"skip_prk_steps": True}),
+    # For bases or adapters distilled to few steps (Luo et al. 2023, arXiv:2310.04378).
+    "lcm": Scheduler("LCMScheduler", "LCM"),
 }
 
 _ALIASES = {

@@ -22,7 +22,8 @@ def test_stacked_adapters_draw_numbered_pictures(lorastyle: Run, tiny_base: str,
     assert (said.code, said.err) == (0, "")
     files = [Path("pictures/a-cat-7.png"), Path("pictures/a-cat-8.png")]
     assert [line for line in said.out.splitlines() if not line.startswith("drawing")] == [
-        str(f) for f in files
+        f"base: {tiny_base}",
+        *(str(f) for f in files),
     ]
     requests = [read_request(file) for file in files]
     assert [request.seed for request in requests] == [7, 8]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from lorastyle.adapters import load_adapter
@@ -28,6 +29,7 @@ from lorastyle.generate import (
     save_picture,
 )
 from lorastyle.generate import engine as engine_module
+from lorastyle.generate.sampling import rescaled
 from lorastyle.generate.schedulers import check_steps
 from tests.tiny import tiny_pipeline
 
@@ -62,6 +64,44 @@ def test_a_picture_is_what_the_pipeline_draws(engine: Engine) -> None:
     assert np.ptp(pixels(ours)) > 50
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.7])
+def test_guidance_is_rescaled_as_the_pipeline_and_the_samples_do(engine: Engine, share: float) -> None:
+    ours = engine.generate(replace(REQUEST, guidance_rescale=share))[0]
+    pipe: Any = tiny_pipeline()
+    theirs = pipe(
+        "a cat",
+        negative_prompt="rain",
+        num_inference_steps=3,
+        guidance_scale=5.0,
+        guidance_rescale=share,
+        generator=torch.Generator().manual_seed(7),
+        output_type="np",
+    ).images[0]
+    assert np.abs(pixels(ours).astype(float) - theirs * 255).max() <= 1
+    guided, plain = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    answer = plain + 5 * (guided - plain)
+    expected = rescale_noise_cfg(answer, guided, share)
+    torch.testing.assert_close(rescaled(answer, guided, share), expected)
+    assert share == 0 or not torch.allclose(expected, answer, atol=0.1)
+
+
+def test_bases_that_end_in_pure_noise_ask_for_rescaling(engine: Engine) -> None:
+    pipe = tiny_pipeline()
+    assert StableDiffusion(pipe).guidance_rescale == 0
+    pipe.scheduler.register_to_config(rescale_betas_zero_snr=True)
+    base = StableDiffusion(pipe, name="zero", dtype=torch.float32)
+    assert base.guidance_rescale == 0.7
+    asked = Engine(base)
+    try:
+        own, named, none = (
+            asked.generate(replace(REQUEST, guidance_rescale=share))[0] for share in (None, 0.7, 0.0)
+        )
+    finally:
+        asked.bank.detach()
+    assert same(own, named) and not same(own, none)
+    assert own.request.guidance_rescale == 0.7
+
+
 def test_the_same_request_is_the_same_picture_after_the_file(
     engine: Engine, tmp_path: Path, make_adapter: MakeAdapter
 ) -> None:
@@ -73,6 +113,8 @@ def test_the_same_request_is_the_same_picture_after_the_file(
         {"seed": 8},
         {"prompt": "a dog"},
         {"guidance": 2.0},
+        {"guidance_rescale": 0.9},
+        {"clip_skip": 2},
         {"adapters": ()},
         {"negative_prompt": ""},
     ):

@@ -16,6 +16,13 @@ FULL = GenerateRequest(
     seed=7,
     steps=12,
     guidance=3.5,
+    guidance_rescale=0.25,
+    init="cat.png",
+    strength=0.5,
+    mask="mask.png",
+    hires=2.0,
+    hires_strength=0.4,
+    clip_skip=2,
     width=64,
     height=128,
     number=2,
@@ -89,6 +96,8 @@ def test_every_problem_is_listed_at_once() -> None:
         "seed": -1,
         "steps": 0,
         "guidance": float("nan"),
+        "guidance_rescale": 1.5,
+        "clip_skip": 0,
         "width": 100,
         "height": 1 << 20,
         "number": 2.5,
@@ -99,13 +108,13 @@ def test_every_problem_is_listed_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         GenerateRequest(**values)
     assert [problem.split()[0] for problem in caught.value.problems] == [
-        "prompt", "negative_prompt", "steps", "number", "width", "height", "guidance", "seed", "scheduler",
-        "base", "adapters",
+        "prompt", "negative_prompt", "steps", "number", "clip_skip", "width", "height", "guidance",
+        "guidance_rescale", "seed", "scheduler", "base", "adapters",
     ]  # fmt: skip
     assert 'Did you mean "euler"?' in str(caught.value)
     with pytest.raises(ConfigError) as caught:
         GenerateRequest.from_dict({**values, "adapters": ["cat:1", 4], "colour": 1})
-    assert len(caught.value.problems) == 12
+    assert len(caught.value.problems) == 14
     assert max(map(len, caught.value.problems)) < 250
 
 

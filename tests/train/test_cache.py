@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.train.cache import LatentCache, PromptEncoder, cache_folder
 from tests.tiny import tiny_pipeline
 
@@ -106,13 +106,13 @@ def test_prompts_are_encoded_once(base: StableDiffusion, monkeypatch: pytest.Mon
     asked: list[str] = []
     encode = base.encode_prompts
 
-    def counting(prompts: list[str]) -> Tensor:
+    def counting(prompts: list[str], **options: int) -> PromptEmbeds:
         asked.extend(prompts)
-        return encode(prompts)
+        return encode(prompts, **options)
 
     monkeypatch.setattr(base, "encode_prompts", counting)
     encoder = PromptEncoder(base, trained=False)
-    first = encoder(["a cat", "a dog", "a cat"])
+    first = encoder(["a cat", "a dog", "a cat"]).tokens
     assert asked == ["a cat", "a dog"]
     assert torch.equal(first[0], first[2]) and not torch.equal(first[0], first[1])
     encoder(["a dog"])
@@ -123,7 +123,7 @@ def test_a_trained_text_encoder_is_asked_every_time_and_gets_gradients(base: Sta
     weight = base.pipe.text_encoder.get_input_embeddings().weight
     weight.requires_grad_(True)
     try:
-        assert PromptEncoder(base, trained=True)(["a cat"]).requires_grad
-        assert not PromptEncoder(base, trained=False)(["a cat"]).requires_grad
+        assert PromptEncoder(base, trained=True)(["a cat"]).tokens.requires_grad
+        assert not PromptEncoder(base, trained=False)(["a cat"]).tokens.requires_grad
     finally:
         weight.requires_grad_(False)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from lorastyle.adapters import load_adapter
 from lorastyle.bank import AdapterBank
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.errors import BaseError, ConfigError, TrainingError
 from lorastyle.train import Finished, PlanReady, StepDone, TrainConfig, Warned, fit, make_plan, scan
 from lorastyle.train.checkpoint import load_checkpoint
@@ -124,11 +125,20 @@ def test_every_tensor_learns(images: Path, out: Path, dtype: torch.dtype, checkp
     assert {value.dtype for value in after.values()} == {torch.float32}
 
 
+def test_the_sheet_can_be_left_out(base: StableDiffusion, images: Path, out: Path) -> None:
+    assert fit(short(images, out, sheet=False), base=base).sheet is None
+    assert not out.with_suffix(".sheet.png").exists() and out.exists()
+
+
 def test_what_gets_no_gradient_is_an_error(
     base: StableDiffusion, images: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode = base.encode_prompts
-    monkeypatch.setattr(base, "encode_prompts", lambda prompts: encode(prompts).detach())  # type: ignore[misc]
+
+    def detached(prompts: list[str], clip_skip: int) -> PromptEmbeds:
+        return encode(prompts, clip_skip=clip_skip).detach()
+
+    monkeypatch.setattr(base, "encode_prompts", detached)
     with pytest.raises(TrainingError, match=r"no gradient.*text_encoder\."):
         fit(short(images, out, text_encoder_lr=1e-3), base=base)
     assert not out.exists()
@@ -139,8 +149,8 @@ def test_a_loss_that_is_not_a_number_names_picture_and_timestep(
 ) -> None:
     predict, calls = base.predict, iter(range(100))
 
-    def failing(noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
-        answer = predict(noisy, timesteps, prompt_embeds)
+    def failing(noisy: Tensor, timesteps: Tensor, *others: Any) -> Tensor:
+        answer = predict(noisy, timesteps, *others)
         return answer * float("nan") if next(calls) == 2 else answer
 
     monkeypatch.setattr(base, "predict", failing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,8 +114,8 @@ def test_a_gradient_that_is_not_a_number_is_not_followed(
         def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
             return gradient * float("nan")
 
-    def poisoned(noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
-        return Poisoned.apply(predict(noisy, timesteps, prompt_embeds))  # type: ignore[no-any-return]
+    def poisoned(noisy: Tensor, timesteps: Tensor, *others: Any) -> Tensor:
+        return Poisoned.apply(predict(noisy, timesteps, *others))  # type: ignore[no-any-return]
 
     monkeypatch.setattr(base, "predict", poisoned)
     with pytest.raises(TrainingError, match="gradient of step 1 is not a number"):

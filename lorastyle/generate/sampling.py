@@ -1,0 +1,117 @@
+"""From noise to latents: the sampling loop, with guidance, a picture to start from, and a mask.
+
+Classifier-free guidance is Ho and Salimans 2022 (arXiv:2207.12598); starting from a picture is SDEdit (Meng
+et al. 2022, arXiv:2108.01073); keeping what lies outside a mask is Avrahami et al. 2022 (arXiv:2206.02779).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorastyle.bases import PromptEmbeds, StableDiffusion
+
+OnLatents = Callable[[int, int, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A picture to start from.
+
+    Attributes:
+        latents: of the picture, (b or 1, c, h, w).
+        strength: share of the steps that are taken, above 0 up to 1; 1 leaves nothing of the picture.
+        mask: (1, 1, h, w), 1 where it is drawn anew, 0 where the picture stays; None is everywhere.
+    """
+
+    latents: Tensor
+    strength: float
+    mask: Tensor | None = None
+
+
+def steps_taken(steps: int, strength: float) -> int:
+    """How many of `steps` are taken from a picture."""
+    return min(int(steps * strength + 1e-9), steps)
+
+
+@torch.no_grad()
+def denoise(
+    base: StableDiffusion,
+    words: PromptEmbeds,
+    unwanted: PromptEmbeds,
+    scheduler: Any,
+    generators: Sequence[torch.Generator],
+    size: tuple[int, int],
+    *,
+    steps: int,
+    guidance: float,
+    guidance_rescale: float = 0.0,
+    start: Start | None = None,
+    on_step: OnLatents | None = None,
+) -> Tensor:
+    """Latents (b, c, height/8, width/8), as the UNet knows them.
+
+    Args:
+        words, unwanted: of b prompts and b negatives.
+        scheduler: a fresh one; see `build_scheduler`.
+        generators: b CPU generators, one for each picture's noise.
+        size: (height, width) in pixels.
+        guidance: at 1 and below, `unwanted` is not asked for.
+        on_step: called with (steps done, steps in all, latents) after each.
+    """
+    device = base.device
+    grid = (base.latent_channels, *(side // base.pixels_per_latent for side in size))
+    noise = torch.stack([torch.randn(grid, generator=generator) for generator in generators]).to(device)
+    scheduler.set_timesteps(steps, device=device)
+    times = scheduler.timesteps
+    if start is None:
+        latents = noise * scheduler.init_noise_sigma
+    else:
+        skipped = (steps - steps_taken(steps, start.strength)) * scheduler.order
+        times = times[skipped:]
+        if hasattr(scheduler, "set_begin_index"):  # the others find their place by the timestep
+            scheduler.set_begin_index(skipped)
+        picture = start.latents.to(noise).expand_as(noise)
+        whole = start.strength >= 1 and skipped == 0
+        latents = (
+            noise * scheduler.init_noise_sigma if whole else scheduler.add_noise(picture, noise, times[:1])
+        )
+    guided = guidance > 1
+    embeds = PromptEmbeds.cat([unwanted, words]) if guided else words
+    chance = _random_steps(scheduler, list(generators))
+
+    for i, t in enumerate(times):
+        x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
+        answer = base.predict(x, t.expand(len(x)), embeds)
+        if guided:
+            plain, asked = answer.chunk(2)
+            answer = rescaled(plain + guidance * (asked - plain), asked, guidance_rescale)
+        latents = scheduler.step(answer, t, latents, return_dict=False, **chance)[0]
+        if start is not None and start.mask is not None:
+            kept = picture if i + 1 == len(times) else scheduler.add_noise(picture, noise, times[i + 1][None])  # pyright: ignore[reportPossiblyUnboundVariable]
+            latents = torch.lerp(kept, latents, start.mask.to(latents))
+        if on_step is not None:
+            on_step(i + 1, len(times), latents)
+    return latents
+
+
+def rescaled(answer: Tensor, asked: Tensor, share: float) -> Tensor:
+    """A share of the way from `answer` to what has the spread of `asked`, both (b, c, h, w).
+
+    Guidance makes answers larger, and bases that end in pure noise overexpose by it (Lin et al. 2023,
+    arXiv:2305.08891, section 3.4).
+    """
+    if not share:
+        return answer
+    spread = asked.std((1, 2, 3), keepdim=True) / answer.std((1, 2, 3), keepdim=True)
+    return answer * (share * spread + 1 - share)
+
+
+def _random_steps(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    """Where a scheduler adds noise of its own, it comes from each picture's generator too."""
+    return {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}

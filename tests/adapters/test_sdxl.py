@@ -1,0 +1,87 @@
+"""How large an adapter for SDXL is, and which layers there are, at true size without the memory for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from lorastyle.adapters import Adapter, LowRank, read_info, save_adapter
+from lorastyle.bank import select_targets
+
+PER_RANK = {"attention": 1_451_520, "attention+ff": 2_659_840, "all": 3_977_408 - 3_563_008 + 2_659_840}
+
+
+@pytest.fixture(scope="module")
+def unet() -> UNet2DConditionModel:
+    with torch.device("meta"):
+        return UNet2DConditionModel(
+            sample_size=128,
+            block_out_channels=(320, 640, 1280),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        )
+
+
+def parameters_per_rank(unet: UNet2DConditionModel, paths: tuple[str, ...]) -> int:
+    shapes = [tuple(unet.get_submodule(path).weight.shape) for path in paths]  # type: ignore[union-attr]
+    return sum(shape[0] + int(torch.Size(shape[1:]).numel()) for shape in shapes)
+
+
+@pytest.mark.parametrize(("preset", "count"), [("attention", 560), ("attention+ff", 722), ("all", 788)])
+def test_unet_presets(unet: UNet2DConditionModel, preset: str, count: int) -> None:
+    assert sum(p.numel() for p in unet.parameters()) == 2_567_463_684
+    paths = select_targets(unet, [preset], "unet")
+    assert len(paths) == count
+    assert parameters_per_rank(unet, paths) == PER_RANK[preset]
+
+
+def test_text_encoder_presets() -> None:
+    with torch.device("meta"):
+        first = CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+            )
+        )
+        second = CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                hidden_size=1280,
+                intermediate_size=5120,
+                num_hidden_layers=32,
+                num_attention_heads=20,
+                projection_dim=1280,
+            )
+        )
+    counts = [
+        len(select_targets(model, ["attention+ff"], part))
+        for part, model in (("text_encoder", first), ("text_encoder_2", second))
+    ]
+    assert counts == [72, 192]
+
+
+def test_an_adapter_at_the_default_rank_takes_20_to_50_megabytes(
+    unet: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    from lorastyle.train.plan import LARGE_XL
+
+    recipe = LARGE_XL["style"]
+    updates: dict[str, LowRank] = {}
+    for path in select_targets(unet, recipe.targets, "unet"):
+        shape = tuple(unet.get_submodule(path).weight.shape)  # type: ignore[union-attr]
+        updates[path] = LowRank(torch.randn(recipe.rank, shape[1]), torch.randn(shape[0], recipe.rank), 16.0)
+    adapter = Adapter("xl", {"unet": updates})
+    assert adapter.parameters == recipe.rank * PER_RANK["attention"] and adapter.family == "sdxl"
+    path = save_adapter(adapter, tmp_path / "a.safetensors")
+    assert 20e6 < path.stat().st_size < 50e6
+    assert read_info(path).family == "sdxl"
+    assert not 20e6 < 2 * 32 * PER_RANK["attention"] < 50e6

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorastyle.bases import default_base
+from lorastyle.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("LORASTYLE_BASE", raising=False)
+    monkeypatch.setenv("LORASTYLE_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def test_the_nearest_word_counts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_base() == "embedded"
+    (here / "home" / "lorastyle.toml").write_text('base = "org/at-home"\n')
+    assert default_base() == "org/at-home"
+    (here / "here" / "lorastyle.toml").write_text('base = "org/here"\n')
+    assert default_base() == "org/here"
+    monkeypatch.setenv("LORASTYLE_BASE", "org/environment")
+    assert default_base() == "org/environment"
+    monkeypatch.setenv("LORASTYLE_BASE", "")
+    assert default_base() == "org/here"
+
+
+def test_a_path_starts_at_the_file(here: Path) -> None:
+    (here / "home" / "model.safetensors").touch()
+    (here / "home" / "lorastyle.toml").write_text('base = "./model.safetensors"\n')
+    assert Path(default_base()) == here / "home" / "model.safetensors"
+
+
+def test_a_file_without_a_base_says_nothing(here: Path) -> None:
+    (here / "here" / "lorastyle.toml").write_text("")
+    assert default_base() == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('bas = "x"', 'bas is no key.*Did you mean "base"'),
+        ("base = 3", "base is 3; a text is needed"),
+        ('base = ""', "a text is needed"),
+        ("base = ", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_used_is_told(here: Path, text: str, said: str) -> None:
+    (here / "here" / "lorastyle.toml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        default_base()

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lorastyle.bases import StableDiffusion
+from lorastyle.bases.emphasis import Span, spans
+from tests.tiny import tiny_pipeline, tiny_xl_pipeline
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a cat", [("a cat", 1.0)]),
+        ("", []),
+        ("a (red:1.3) cat", [("a ", 1.0), ("red", 1.3), (" cat", 1.0)]),
+        ("a (red : 1.3 ) cat", [("a ", 1.0), ("red ", 1.3), (" cat", 1.0)]),
+        ("(bold)", [("bold", 1.1)]),
+        ("((bold))", [("bold", 1.21)]),
+        ("[faint]", [("faint", 1 / 1.1)]),
+        ("((a) b:2)", [("a", 2.2), (" b", 2.0)]),
+        ("(x:0)", [("x", 0.0)]),
+        ("(x:-.5)", [("x", -0.5)]),
+        ("(x:99)", [("x", 10.0)]),
+        (r"a \(real\) cat", [("a (real) cat", 1.0)]),
+        ("a (b", [("a (b", 1.0)]),
+        ("a b) c]", [("a b) c]", 1.0)]),
+        ("(a]", [("(a]", 1.0)]),
+        (":) 10:30 a:b", [(":) 10:30 a:b", 1.0)]),
+        ("no:1.3) end", [("no:1.3) end", 1.0)]),
+        ("()", []),
+        ("a\\b", [("a\\b", 1.0)]),
+    ],
+)
+def test_brackets(prompt: str, expected: list[tuple[str, float]]) -> None:
+    found = [(span.text, round(span.weight, 6)) for span in spans(prompt)]
+    assert found == [(text, round(weight, 6)) for text, weight in expected]
+
+
+def test_hostile_prompts_end_soon() -> None:
+    assert spans("(" * 5000 + ")" * 5000) == []
+    assert spans("\\" * 5000) == [Span("\\" * 2500)]
+
+
+@pytest.fixture(scope="module", params=["sd", "xl"])
+def base(request: pytest.FixtureRequest) -> StableDiffusion:
+    from lorastyle.bases import open_pipeline
+
+    pipe = tiny_pipeline() if request.param == "sd" else tiny_xl_pipeline()
+    return open_pipeline(pipe, dtype=torch.float32)
+
+
+def tokens(base: StableDiffusion, prompt: str, negative: str = "ugly") -> torch.Tensor:
+    with torch.no_grad():
+        return base.read([prompt], [negative])[0].tokens
+
+
+def test_without_brackets_it_is_what_training_reads(base: StableDiffusion) -> None:
+    with torch.no_grad():
+        plain = base.encode_prompts(["a red cat"])
+        read, _ = base.read(["a red cat"], [""])
+    assert torch.equal(read.tokens, plain.tokens)
+    if plain.pooled is not None:
+        assert read.pooled is not None and torch.equal(read.pooled, plain.pooled)
+    assert not torch.equal(tokens(base, "a red dog"), plain.tokens)
+
+
+def test_a_weight_moves_its_tokens_away_from_the_empty_prompt(base: StableDiffusion) -> None:
+    plain, empty = tokens(base, "a red cat"), tokens(base, "")
+    heavy = tokens(base, "a (red:1.5) cat")
+    # start, then every letter a token: "a", "r", "e", "d", then the rest
+    torch.testing.assert_close(heavy[:, 2:5], empty[:, 2:5] + 1.5 * (plain - empty)[:, 2:5])
+    assert torch.equal(heavy[:, :2], plain[:, :2]) and torch.equal(heavy[:, 5:], plain[:, 5:])
+    assert not torch.allclose(heavy[:, 2:5], plain[:, 2:5])
+    assert torch.equal(tokens(base, "a (red:1) cat"), plain)
+    torch.testing.assert_close(tokens(base, "a (red:0) cat")[:, 2:5], empty[:, 2:5])
+
+
+def test_long_prompts_are_read_in_chunks_and_no_word_is_lost(base: StableDiffusion) -> None:
+    long = "a " * 30 + "b " * 30 + "c"
+    read = tokens(base, long)
+    assert read.shape[1] == 3 * 32
+    assert torch.equal(read[:, :32], tokens(base, "a " * 30))
+    assert torch.equal(read[:, 32:64], tokens(base, "b " * 30))
+    assert torch.equal(read[:, 64:], tokens(base, "c"))
+    assert not torch.equal(read[:, 64:], tokens(base, "d"))
+
+
+def test_a_chunk_ends_after_a_comma_near_its_end(base: StableDiffusion) -> None:
+    text = "a " * 25 + ", " + "b " * 10
+    assert torch.equal(tokens(base, text)[:, :32], tokens(base, "a " * 25 + ","))
+    early = "a, " + "b " * 40
+    assert torch.equal(tokens(base, early)[:, :32], tokens(base, "a, " + "b " * 28))
+
+
+def test_prompt_and_negative_have_the_same_length(base: StableDiffusion) -> None:
+    with torch.no_grad():
+        wanted, unwanted = base.read(["a " * 70, "b"], ["", "ugly"])
+    assert wanted.tokens.shape == unwanted.tokens.shape == (2, 96, wanted.tokens.shape[2])
+    assert torch.equal(wanted.tokens[1:, 32:64], tokens(base, ""))

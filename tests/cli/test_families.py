@@ -1,0 +1,48 @@
+"""Adapters of one family are refused on another before the base is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lorastyle.bases import peek_family
+from tests.original import made, write_original
+
+from .conftest import Said, write_adapter
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for family in ("sd1", "sd2", "sdxl"):
+        write_original(made(family), folder / f"{family}.safetensors")
+    return folder
+
+
+def test_the_family_is_known_without_loading(checkpoints: Path, tiny_folder: Path) -> None:
+    found = {
+        family: peek_family(str(checkpoints / f"{family}.safetensors")) for family in ("sd1", "sd2", "sdxl")
+    }
+    assert found == {"sd1": "sd-64", "sd2": "sd-64", "sdxl": "sd-192"}  # by the width of the text, as ever
+    assert peek_family(str(tiny_folder)) == "sd-16"
+    assert peek_family("embedded") == "lorastyle-icons"
+    assert peek_family("org/model") is None
+
+
+def test_an_adapter_of_another_family_is_refused_before_loading(
+    lorastyle: Run, checkpoints: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("lorastyle.bases.load_base", load)
+    base = checkpoints / "sdxl.safetensors"
+    said = lorastyle("generate", "a cat", "-a", "dots", "--base", base)
+    assert said.code == 1 and f'the base "{base}" is' in said.err and "made for" in said.err
+    write_adapter(Path("adapters/other.safetensors"))
+    with pytest.raises(AssertionError, match="loaded"):
+        lorastyle("generate", "a cat", "--base", base)
