@@ -64,7 +64,7 @@ def base_line(name: str | None) -> str:
 
     name = name or default_base()
     if name == "embedded":
-        return "base: embedded icons (128 px) — for photographs: --base model.safetensors, a folder or org/model"
+        return "base: embedded icons (128 px) — for photographs: --base FILE, a folder or org/model"
     return f"base: {name}"
 
 

@@ -1,5 +1,8 @@
 """How large an adapter for SDXL is, and which layers there are, at true size without the memory for it."""
 
+# diffusers annotates more narrowly than it accepts.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -132,7 +132,7 @@ def test_an_empty_folder_and_one_with_nothing_that_works(
 def test_it_names_the_embedded_base_first() -> None:
     from lorastyle.cli.console import base_line
 
-    expected = "base: embedded icons (128 px) — for photographs: --base model.safetensors, a folder or org/model"
+    expected = "base: embedded icons (128 px) — for photographs: --base FILE, a folder or org/model"
     assert base_line("embedded") == expected
     assert base_line("org/model") == "base: org/model"
 

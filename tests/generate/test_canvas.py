@@ -81,8 +81,8 @@ def test_all_of_the_strength_leaves_nothing_of_the_picture(engine: Engine, init:
 
 def test_what_the_mask_leaves_out_stays_pixel_by_pixel(engine: Engine, init: str, mask: str) -> None:
     request = replace(REQUEST, init=init, mask=mask, strength=0.9, number=2)
+    before = np.asarray(Image.open(init)).astype(int)
     for picture in engine.generate(request):
-        before = np.asarray(Image.open(init)).astype(int)
         assert np.array_equal(pixels(picture)[:, :32], before[:, :32])
         assert np.abs(pixels(picture)[:, 40:] - before[:, 40:]).mean() > 5
     whole = engine.generate(replace(request, mask=None))[0]

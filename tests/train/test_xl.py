@@ -133,7 +133,7 @@ def test_an_adapter_of_another_family_is_refused(base: StableDiffusion, images: 
     fit(short(images, out), base=tiny_base())
     engine = Engine(base)
     try:
-        with pytest.raises(BaseMismatchError, match='made for .* the base "tiny-xl" is Stable Diffusion XL'):
+        with pytest.raises(BaseMismatchError, match=r'made for .* the base "tiny-xl" is Stable Diffusion XL'):
             engine.generate(GenerateRequest("a cat", adapters=(AdapterUse(str(out)),), steps=2))
     finally:
         engine.bank.detach()
