@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -23,6 +26,7 @@ from .residents import Residents
 from .sampling import Start, denoise, steps_taken
 from .schedulers import build_scheduler, check_steps, name_of
 
+_LCM = re.compile(r"(?i)(?<![a-z])lcm(?![a-z])")
 OnStep = Callable[[int, int], None]
 
 
@@ -120,16 +124,25 @@ class Engine:
                 f'Load that one: Engine(load_base("{request.base}")).'
             )
         width, height = picture_size(request, self.base.resolution)
+        own_scheduler, own_guidance = name_of(self.base.pipe.scheduler), self.base.guidance
+        if distilled := _distilled(request):
+            own_scheduler, own_guidance = "lcm", 1.0
+            if request.scheduler is None and request.steps > 12:
+                warnings.warn(
+                    f'The adapter "{distilled}" is made for few steps: the scheduler is lcm, and 4 to 8 steps '
+                    f"are enough. This request asks for {request.steps}.",
+                    stacklevel=3,
+                )
         return replace(
             request,
             seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
-            guidance=self.base.guidance if request.guidance is None else request.guidance,
+            guidance=own_guidance if request.guidance is None else request.guidance,
             guidance_rescale=self.base.guidance_rescale
             if request.guidance_rescale is None
             else request.guidance_rescale,
             width=width,
             height=height,
-            scheduler=request.scheduler or name_of(self.base.pipe.scheduler),
+            scheduler=request.scheduler or own_scheduler,
             base=self.base.name,
         )
 
@@ -190,6 +203,12 @@ class Engine:
         grid = tuple(side // self.base.pixels_per_latent for side in larger)
         enlarged = torch.nn.functional.interpolate(latents, size=grid, mode="bicubic", antialias=True)
         return run(larger, Start(enlarged, request.hires_strength), first, 0)
+
+
+def _distilled(request: GenerateRequest) -> str | None:
+    """The adapter in use that is named as one for few steps (Luo et al. 2023, arXiv:2311.05556)."""
+    uses = (use for use in request.adapters if use.scale > 0 and _LCM.search(Path(use.name).stem))
+    return next((use.name for use in uses), None)
 
 
 def _share(on_step: OnStep | None, index: int, batches: int) -> OnStep | None:

@@ -281,6 +281,20 @@ def test_schedulers_on_a_zero_snr_base() -> None:
         assert np.ptp(pixels(engine.generate(replace(REQUEST, scheduler=name, steps=4))[0])) > 20, name
 
 
+def test_an_adapter_for_few_steps_brings_its_scheduler(engine: Engine, make_adapter: MakeAdapter) -> None:
+    few, other = make_adapter("lcm-lora-sdv1-5"), make_adapter("welcmate")
+    with pytest.warns(UserWarning, match=r"lcm-lora.*4 to 8 steps are enough\. .* for 30"):
+        drawn = engine.generate(GenerateRequest("a cat", seed=1, adapters=(AdapterUse(str(few)),)))[0]
+    assert (drawn.request.scheduler, drawn.request.guidance) == ("lcm", 1.0)
+    named = GenerateRequest(
+        "a cat", seed=1, steps=4, scheduler="ddim", guidance=2, adapters=(AdapterUse(str(few)),)
+    )
+    assert engine.generate(named)[0].request.scheduler == "ddim"
+    for use in (AdapterUse(str(few), 0), AdapterUse(str(other))):
+        request = engine.generate(GenerateRequest("a cat", seed=1, steps=4, adapters=(use,)))[0].request
+        assert (request.scheduler, request.guidance) == ("ddim", 5.0)
+
+
 def test_size_and_guidance_off(engine: Engine) -> None:
     picture = engine.generate(replace(REQUEST, width=96, height=32, guidance=1.0))[0]
     assert picture.image.size == (96, 32)
