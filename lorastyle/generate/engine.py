@@ -129,8 +129,8 @@ class Engine:
             own_scheduler, own_guidance = "lcm", 1.0
             if request.scheduler is None and request.steps > 12:
                 warnings.warn(
-                    f'The adapter "{distilled}" is made for few steps: the scheduler is lcm, and 4 to 8 steps '
-                    f"are enough. This request asks for {request.steps}.",
+                    f'The adapter "{distilled}" is made for few steps: the scheduler is lcm, and 4 to 8 '
+                    f"steps are enough. This request asks for {request.steps}.",
                     stacklevel=3,
                 )
         return replace(
