@@ -13,7 +13,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # left to right; `lorastyle` itself is what `import lorastyle` offers, up to drawing
-ORDER = ("errors", "samples", "adapters", "bank", "bases", "generate", "", "train", "doctor", "ui", "cli")
+ORDER = (
+    "errors",
+    "samples",
+    "pictures",
+    "adapters",
+    "bank",
+    "bases",
+    "generate",
+    "",
+    "train",
+    "doctor",
+    "ui",
+    "cli",
+)
 OUTSIDE = {"train": ROOT / "train", "ui": ROOT / "ui", "samples": ROOT / "samples"}
 FORBIDDEN = {"peft": (), "lycoris": (), "gradio": ("ui",)}  # third party -> who may import it
 OWN = ("lorastyle", *OUTSIDE)

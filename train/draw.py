@@ -46,6 +46,8 @@ def draw(
     """
     side = resolution or base.resolution
     many = batch or max(1, 8 * 128 * 128 // (side * side))
+    if len({base.chunks(prompt) for prompt in prompts}) > 1:
+        many = 1  # or a picture would depend on how long its neighbours' prompts are
     pictures: list[Image.Image] = []
     for i in range(0, len(prompts), many):
         some = prompts[i : i + many]

@@ -14,6 +14,7 @@ from lorastyle.adapters import atomic_write, save_adapter
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion, load_base
 from lorastyle.errors import AdapterFileError, BaseError, ConfigError, TrainingError
+from lorastyle.pictures import Unusable
 
 from .batches import Batches, Picture
 from .cache import LatentCache, file_hash
@@ -33,7 +34,7 @@ from .modes import (
     training,
 )
 from .objective import Objective
-from .pictures import Unusable, framing, load_pixels
+from .pictures import framing, load_pixels
 from .plan import Plan, make_plan
 from .prior import class_images, model_key
 from .run import RunFolder
@@ -240,6 +241,7 @@ def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Pat
             resolution=plan.resolution,
             model=model,
             folder=plan.prior_folder,
+            clip_skip=plan.clip_skip,
             progress=progress,
         )
         found += [(file, prompt) for file in files]

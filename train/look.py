@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorastyle.errors import near_miss
+from lorastyle.pictures import SUFFIXES, Unusable, open_picture, why_not_read
 
 from .captions import Caption, repeats_of, words_of
-from .pictures import SUFFIXES, Unusable, open_picture
 from .samples import Dropped, Sample, Side
 from .sides import Captions, is_side_file, system_file
-from .unreadable import why_not_read
 
 
 @dataclass

@@ -185,6 +185,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
 
     Raises:
         TargetError: a target names no module.
+        BaseError: more layers to leave out (`clip_skip`) than the text encoder has.
         ConfigError: `prior` without anything to draw, or both learning rates 0.
     """
     unet = base.components["unet"]
@@ -200,6 +201,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     text_encoder_lr = recipe.text_encoder_lr if config.text_encoder_lr is None else config.text_encoder_lr
     patterns = config.targets or recipe.targets
     lr = recipe.lr if config.lr is None else config.lr
+    base.check_skip(config.clip_skip)
     targets = _targets(
         base, patterns, unet=lr > 0, text_encoder=text_encoder_lr > 0, clip_skip=config.clip_skip
     )

@@ -36,6 +36,7 @@ def class_images(
     resolution: int,
     model: str | None = None,
     folder: Path | None = None,
+    clip_skip: int = 1,
     progress: Callable[[int, int], bool] = lambda done, total: True,
 ) -> list[Path]:
     """`count` PNG files of the prompt, drawn by the base; call it before anything is attached.
@@ -43,12 +44,15 @@ def class_images(
     Args:
         model: `model_key(base)`, where it is known already: hashing a large model takes a while.
         folder: where class pictures are kept; None means `class` in the cache folder.
+        clip_skip: which text layer is read; 1 is the last.
         progress: called with (done, total) after each batch; False ends early, with fewer files.
 
     Raises:
         TrainingError: they cannot be written.
     """
-    home = (folder or cache_folder() / "class") / _key(model or model_key(base), prompt, resolution)
+    home = (folder or cache_folder() / "class") / _key(
+        model or model_key(base), prompt, resolution, clip_skip
+    )
     with _told_where(home):
         home.mkdir(parents=True, exist_ok=True)
     files = [home / f"{i:04d}.png" for i in range(count)]
@@ -56,7 +60,9 @@ def class_images(
     many = max(1, 8 * 128 * 128 // (resolution * resolution))
     for start in range(0, len(missing), many):
         some = missing[start : start + many]
-        pictures = draw(base, [prompt] * len(some), some, resolution=resolution, batch=many)
+        pictures = draw(
+            base, [prompt] * len(some), some, resolution=resolution, batch=many, clip_skip=clip_skip
+        )
         for i, picture in zip(some, pictures, strict=True):
             png = io.BytesIO()
             picture.save(png, "PNG")
@@ -74,8 +80,8 @@ def model_key(base: StableDiffusion) -> str:
     return hashlib.sha256("".join([*parts, *ways]).encode()).hexdigest()
 
 
-def _key(model: str, prompt: str, resolution: int) -> str:
-    parts = [model, prompt, resolution, STEPS, CODE_VERSION]
+def _key(model: str, prompt: str, resolution: int, clip_skip: int) -> str:
+    parts = [model, prompt, resolution, clip_skip, STEPS, CODE_VERSION]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

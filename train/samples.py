@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lorastyle.pictures import open_picture
+
 from .captions import Caption
-from .pictures import open_picture, square
+from .pictures import square
 
 
 @dataclass(frozen=True)

@@ -25,30 +25,32 @@ def spans(prompt: str) -> list[Span]:
     `(x:1.3)` multiplies by 1.3, `(x)` by 1.1, `[x]` by 1 / 1.1, and brackets nest. A backslash makes a
     bracket a letter, and so is one that nothing closes or opens. Weights are kept within -10..10.
     """
-    pieces: list[Span] = []
-    opened: list[tuple[str, int]] = []  # bracket, and the piece that it stands in
-    for found in _TOKEN.finditer(prompt):
-        word = found[0]
-        if word in ("(", "["):
-            opened.append((word, len(pieces)))
-            pieces.append(Span(word))  # a letter until it is closed
-        elif word in (")", "]") or found[1] is not None:
-            bracket = "[" if word == "]" else "("
-            if opened and opened[-1][0] == bracket:
-                factor = float(found[1]) if found[1] is not None else STEP if bracket == "(" else 1 / STEP
-                _close(pieces, opened.pop()[1], factor)
-            else:
-                pieces.append(Span(word))
+    words = [(found[0], found[1]) for found in _TOKEN.finditer(prompt)]
+    factors, closing = _pairs(words)
+    weights, pieces = [1.0], list[Span]()
+    for i, (word, _) in enumerate(words):
+        if i in factors:
+            weights.append(max(-LIMIT, min(LIMIT, weights[-1] * factors[i])))
+        elif i in closing:
+            weights.pop()
         else:
-            pieces.append(Span(word[1] if len(word) == 2 and word[0] == "\\" else word))
+            pieces.append(Span(word[1] if len(word) == 2 and word[0] == "\\" else word, weights[-1]))
     return _joined(pieces)
 
 
-def _close(pieces: list[Span], start: int, factor: float) -> None:
-    pieces[start] = Span("")
-    for i in range(start + 1, len(pieces)):
-        weight = max(-LIMIT, min(LIMIT, pieces[i].weight * factor))
-        pieces[i] = Span(pieces[i].text, weight)
+def _pairs(words: list[tuple[str, str | None]]) -> tuple[dict[int, float], set[int]]:
+    """Brackets that belong together: {place of the opening one: its factor}, places of the closing."""
+    opened, factors, closing = list[int](), dict[int, float](), set[int]()
+    for i, (word, number) in enumerate(words):
+        if word in ("(", "["):
+            opened.append(i)
+        elif word in (")", "]") or number is not None:
+            bracket = "[" if word == "]" else "("
+            if opened and words[opened[-1]][0] == bracket:
+                step = STEP if bracket == "(" else 1 / STEP
+                factors[opened.pop()] = step if number is None else float(number)
+                closing.add(i)
+    return factors, closing
 
 
 def _joined(pieces: list[Span]) -> list[Span]:

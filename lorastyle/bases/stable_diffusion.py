@@ -96,7 +96,8 @@ class StableDiffusion:
         Raises:
             BaseError: the text encoder has fewer layers.
         """
-        self._check_skip(clip_skip)
+        self.check_skip(clip_skip)
+        min(self.readers, key=lambda reader: reader.room).warn_of_dropped_words(prompts)
         return self._encode([reader.cut(prompts) for reader in self.readers], clip_skip)
 
     def read(
@@ -112,7 +113,7 @@ class StableDiffusion:
         Raises:
             BaseError: the text encoder has fewer layers than `clip_skip`.
         """
-        self._check_skip(clip_skip)
+        self.check_skip(clip_skip)
         empty = [reader.chunks("")[0] for reader in self.readers]
         read = {text: [r.chunks(text) for r in self.readers] for text in (*prompts, *negatives)}
         most = max(len(chunks) for of_text in read.values() for chunks in of_text)
@@ -156,7 +157,16 @@ class StableDiffusion:
         layers = self.readers[0].layers if component == "text_encoder" else 0
         return range(layers - clip_skip + 1, layers)
 
-    def _check_skip(self, clip_skip: int) -> None:
+    def chunks(self, prompt: str) -> int:
+        """In how many chunks `read` takes a prompt."""
+        return max(len(reader.chunks(prompt)) for reader in self.readers)
+
+    def check_skip(self, clip_skip: int) -> None:
+        """Has the text encoder as many layers?
+
+        Raises:
+            BaseError: it has not; with how many there are.
+        """
         most = min(reader.layers for reader in self.readers)
         if not 1 <= clip_skip <= most:
             raise BaseError(
@@ -178,7 +188,8 @@ class StableDiffusion:
             BaseError: the moments are not finite.
         """
         pixels = pixels.to(self.device, torch.float32)
-        moments = self.pipe.vae.encode(pixels).latent_dist.parameters
+        with _tiled(self.pipe.vae, pixels.shape[-2] * pixels.shape[-1] > MOST_PIXELS_WHOLE):
+            moments = self.pipe.vae.encode(pixels).latent_dist.parameters
         return _finite(moments, "encoding pictures")
 
     def latents(self, moments: Tensor, noise: Tensor) -> Tensor:

@@ -44,9 +44,7 @@ class TextReader:
         return self.max_tokens - int(self._tokenizer.num_special_tokens_to_add(pair=False))
 
     def cut(self, prompts: Sequence[str]) -> Tensor:
-        """Ids (b, max_tokens); words beyond are dropped and named in a warning."""
-        for prompt in prompts:
-            self._warn_of_dropped_words(prompt)
+        """Ids (b, max_tokens); words beyond are dropped."""
         return self._padded(list(prompts))
 
     def chunks(self, prompt: str) -> list[Chunk]:
@@ -123,13 +121,15 @@ class TextReader:
             ids[0, 1 + count] = end
         return Chunk(ids, weights)
 
-    def _warn_of_dropped_words(self, prompt: str) -> None:
-        ids = self._ids(prompt)
-        if len(ids) > self.room:
-            dropped = str(self._tokenizer.decode(ids[self.room : self.room + 100])).strip()
-            dropped = dropped if len(ids) <= self.room + 100 else f"{dropped} ..."
-            warnings.warn(
-                f'The prompt is {len(ids)} tokens long and the base "{self._name}" reads {self.room}. '
-                f'Dropped: "{dropped}".',
-                stacklevel=4,
-            )
+    def warn_of_dropped_words(self, prompts: Sequence[str]) -> None:
+        """Name what `cut` drops."""
+        for prompt in prompts:
+            ids = self._ids(prompt)
+            if len(ids) > self.room:
+                dropped = str(self._tokenizer.decode(ids[self.room : self.room + 100])).strip()
+                dropped = dropped if len(ids) <= self.room + 100 else f"{dropped} ..."
+                warnings.warn(
+                    f'The prompt is {len(ids)} tokens long and the base "{self._name}" reads {self.room}. '
+                    f'Dropped: "{dropped}".',
+                    stacklevel=3,
+                )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import PictureError
+from lorastyle.pictures import Opened, Unusable, open_picture
 
 from .request import SIZES, GenerateRequest
 from .sampling import Start
 
-# Only these decoders run, whatever a file claims to be: others start programs (EPS) or read further files.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF")
 SOFT_EDGE = 2.0  # pixels, of the mask's edge where the drawn and the kept picture meet
 
 
@@ -28,10 +28,13 @@ class Canvas:
     Attributes:
         picture: RGB.
         mask: "L", white where it is drawn anew; None is everywhere.
+        init_hash, mask_hash: of their files.
     """
 
     picture: Image.Image
     mask: Image.Image | None
+    init_hash: str
+    mask_hash: str | None
 
     def start(self, base: StableDiffusion, strength: float) -> Start:
         """The same for the sampling loop: latents without noise, and the mask on their grid."""
@@ -65,8 +68,7 @@ def picture_size(request: GenerateRequest, resolution: int) -> tuple[int, int]:
     """
     shape: tuple[int, int] = (1, 1)
     if request.init is not None and None in (request.width, request.height):
-        with _opened(Path(request.init)) as picture:
-            shape = ImageOps.exif_transpose(picture).size
+        shape = _read(request.init).image.size
     width, height = (
         int(min(max(round(resolution * side / min(shape) / 8) * 8, SIZES[0]), SIZES[1])) for side in shape
     )
@@ -78,49 +80,49 @@ def load_canvas(request: GenerateRequest) -> Canvas | None:
 
     Raises:
         PictureError: picture or mask cannot be read; the mask is all black, so nothing would be drawn.
+
+    Warns:
+        UserWarning: the request recorded another file under that name.
     """
     if request.init is None:
         return None
     size = request.width or 0, request.height or 0
-    with _opened(Path(request.init)) as picture:
-        fitted = _fit(_on_white(ImageOps.exif_transpose(picture)), size)
+    picture = _read(request.init)
+    init_hash = _recorded(request.init, picture.sha256, request.init_hash)
+    fitted = _fit(picture.image, size)
     if request.mask is None:
-        return Canvas(fitted, None)
-    with _opened(Path(request.mask)) as drawn:
-        upright = ImageOps.exif_transpose(drawn)
-        has_alpha = upright.mode in ("RGBA", "LA") and upright.getchannel("A").getextrema() != (255, 255)
-        mask = _fit(upright.getchannel("A") if has_alpha else upright.convert("L"), size)
-    if mask.getextrema()[1] == 0:
+        return Canvas(fitted, None, init_hash, None)
+    on_white, on_black = _read(request.mask), _read(request.mask, "black")
+    alpha = 255 - (np.asarray(on_white.image, int) - np.asarray(on_black.image, int)).max(-1)
+    shown = alpha if alpha.min() < 255 else np.asarray(on_white.image.convert("L"))
+    if shown.max() == 0:
         raise PictureError(
-            f"{request.mask}: the mask is all black. White (or what is not transparent) is "
-            "drawn anew: paint that part white."
+            f"{request.mask}: the mask is all black. White (or what is not transparent) is drawn anew: paint "
+            "that part white."
         )
-    return Canvas(fitted, mask)
+    mask = _fit(Image.fromarray(shown.astype(np.uint8)), size)
+    mask_hash = _recorded(request.mask, on_white.sha256, request.mask_hash)
+    return Canvas(fitted, mask, init_hash, mask_hash)
 
 
-def _opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    Image.init()
+def _read(name: str, background: str = "white") -> Opened:
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise PictureError(f"{name}: no such picture.")
     try:
-        with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as picture:
-            picture.load()
-            return picture.copy()
-    except FileNotFoundError as error:
-        raise PictureError(f"{path}: no such picture.") from error
-    except UnidentifiedImageError as error:
-        raise PictureError(
-            f"{path}: this is no picture. Give a {', '.join(formats[:4])} or similar."
-        ) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path}: the picture cannot be read ({error}). Save it again.") from error
+        return open_picture(path, background)
+    except Unusable as error:
+        raise PictureError(f"{name} cannot be read: {error}.") from error
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        white.alpha_composite(layer)
-        return white.convert("RGB")
-    return picture.convert("RGB")
+def _recorded(name: str, digest: str, earlier: str | None) -> str:
+    if earlier is not None and earlier != digest[:12]:
+        warnings.warn(
+            f'The picture "{name}" is {digest[:12]}, the request was made with {earlier}: what is drawn will '
+            "differ.",
+            stacklevel=6,
+        )
+    return digest[:12]
 
 
 def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -23,9 +23,10 @@ from lorastyle.errors import ConfigError
 from .canvas import Canvas, load_canvas, picture_size
 from .request import GenerateRequest
 from .residents import Residents
-from .sampling import Start, denoise, steps_taken
+from .sampling import Start, denoise, timetable
 from .schedulers import build_scheduler, check_steps, name_of
 
+STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where a request leaves them open
 _LCM = re.compile(r"(?i)(?<![a-z])lcm(?![a-z])")
 OnStep = Callable[[int, int], None]
 
@@ -126,7 +127,9 @@ class Engine:
         width, height = picture_size(request, self.base.resolution)
         own_scheduler, own_guidance = name_of(self.base.pipe.scheduler), self.base.guidance
         if distilled := _distilled(request):
-            own_scheduler, own_guidance = "lcm", 1.0
+            own_scheduler = "lcm"
+            if request.scheduler in (None, "lcm"):
+                own_guidance = 1.0
             if request.scheduler is None and request.steps > 12:
                 warnings.warn(
                     f'The adapter "{distilled}" is made for few steps: the scheduler is lcm, and 4 to 8 '
@@ -142,13 +145,17 @@ class Engine:
             else request.guidance_rescale,
             width=width,
             height=height,
+            strength=request.strength or (None if request.init is None else STRENGTH),
+            hires_strength=request.hires_strength or (None if request.hires == 1 else HIRES_STRENGTH),
             scheduler=request.scheduler or own_scheduler,
             base=self.base.name,
         )
 
     def _draw(self, request: GenerateRequest, on_step: OnStep | None) -> Iterator[Picture]:
-        words = self.base.read([request.prompt], [request.negative_prompt], clip_skip=request.clip_skip)
-        canvas = load_canvas(request)
+        negative = request.negative_prompt if cast(float, request.guidance) > 1 else ""
+        words = self.base.read([request.prompt], [negative], clip_skip=request.clip_skip)
+        if canvas := load_canvas(request):
+            request = replace(request, init_hash=canvas.init_hash, mask_hash=canvas.mask_hash)
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
         batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
         for index, batch in enumerate(batches):
@@ -171,12 +178,12 @@ class Engine:
         wanted, unwanted = (embeds.repeat(len(seeds)) for embeds in words)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         size = cast(int, request.height), cast(int, request.width)
-        first = steps_taken(request.steps, request.strength) if canvas else request.steps
-        second = steps_taken(request.steps, request.hires_strength) if request.hires > 1 else 0
+        strength = cast(float, request.strength) if canvas else 1.0
+        first = self._timesteps(request, strength)
+        second = self._timesteps(request, cast(float, request.hires_strength)) if request.hires > 1 else 0
 
         def run(size: tuple[int, int], start: Start | None, before: int, after: int) -> Tensor:
             scheduler = build_scheduler(request.scheduler, self.base.pipe.scheduler)
-            check_steps(scheduler, request.steps)
 
             def told(done: int, total: int, _: Tensor) -> None:
                 if on_step is not None:
@@ -196,13 +203,19 @@ class Engine:
                 on_step=told,
             )
 
-        latents = run(size, canvas and canvas.start(self.base, request.strength), 0, second)
+        latents = run(size, canvas and canvas.start(self.base, strength), 0, second)
         if not second:
             return latents
         larger = cast("tuple[int, int]", tuple(round(side * request.hires / 8) * 8 for side in size))
         grid = tuple(side // self.base.pixels_per_latent for side in larger)
         enlarged = torch.nn.functional.interpolate(latents, size=grid, mode="bicubic", antialias=True)
-        return run(larger, Start(enlarged, request.hires_strength), first, 0)
+        return run(larger, Start(enlarged, cast(float, request.hires_strength)), first, 0)
+
+    def _timesteps(self, request: GenerateRequest, strength: float) -> int:
+        """How often the UNet is asked, which is more often than there are steps for some schedulers."""
+        scheduler = build_scheduler(request.scheduler, self.base.pipe.scheduler)
+        check_steps(scheduler, request.steps)
+        return len(timetable(scheduler, request.steps, strength))
 
 
 def _distilled(request: GenerateRequest) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import warnings
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from .request import GUIDANCE, STEPS, GenerateRequest
 if TYPE_CHECKING:
     from .engine import Picture
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: brackets were letters, and guidance was never rescaled
 MAX_CHUNK = 256 * 1024
 
 
@@ -160,12 +161,24 @@ def _parse(text: str) -> GenerateRequest:
     request = chunk.get("request")
     if not isinstance(request, dict) or type(chunk.get("version")) is not int:
         raise PictureError("its lorastyle text holds no request.")
-    if chunk["version"] != FORMAT_VERSION:
+    if chunk["version"] == 1:
+        request = _as_drawn_then(cast("dict[str, object]", request))
+    elif chunk["version"] != FORMAT_VERSION:
         raise PictureError(
             f"its request has the format version {str(chunk['version'])[:20]}; this lorastyle reads "
-            f"{FORMAT_VERSION}. Update it."
+            f"up to {FORMAT_VERSION}. Update it."
         )
     return GenerateRequest.from_dict(_clamped(cast("dict[str, object]", request)))
+
+
+def _as_drawn_then(request: dict[str, object]) -> dict[str, object]:
+    """What draws a picture of version 1 again."""
+    texts = {
+        key: re.sub(r"([\\()\[\]])", r"\\\1", text)
+        for key in ("prompt", "negative_prompt")
+        if isinstance(text := request.get(key), str)
+    }
+    return {**request, **texts, "guidance_rescale": 0.0}
 
 
 def _clamped(values: Mapping[str, object]) -> dict[str, object]:

@@ -103,14 +103,18 @@ class GenerateRequest:
     """Pixels, a multiple of 8; None is the base's own size."""
     init: str | None = None
     """A picture to start from, instead of noise alone."""
-    strength: float = 0.6
-    """With `init`: how much is drawn anew, above 0 up to 1; 1 leaves nothing of it."""
+    init_hash: str | None = None
+    """First 12 hex digits of that file's sha256, recorded when a picture is drawn."""
+    strength: float | None = None
+    """With `init`: how much is drawn anew, above 0 up to 1; 1 leaves nothing of it, None is 0.6."""
     mask: str | None = None
     """With `init`: a picture that is white where it is drawn anew; the rest stays as it is."""
+    mask_hash: str | None = None
+    """As `init_hash`."""
     hires: float = 1.0
     """Draw at the size asked for, then enlarge that many times and draw the details; 1 is off."""
-    hires_strength: float = 0.4
-    """How much of the enlarged picture is drawn anew, above 0 up to 1."""
+    hires_strength: float | None = None
+    """With `hires`: how much of the enlarged picture is drawn anew, above 0 up to 1; None is 0.4."""
     number: int = 1
     """How many pictures."""
     clip_skip: int = 1
@@ -247,7 +251,7 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
         good = _is_number(rescale) and 0 <= cast(float, rescale) <= 1
         judge("guidance_rescale", good, "a number from 0 to 1 is needed, or none for the base's own")
     for key in ("strength", "hires_strength"):
-        if key in values:
+        if values.get(key) is not None:
             good = _is_number(values[key]) and 0 < cast(float, values[key]) <= 1
             judge(key, good, "a number above 0 and up to 1 is needed")
     if "hires" in values:
@@ -260,6 +264,15 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
             judge(key, good and "\0" not in cast(str, name), "the path of a picture is needed")
     if values.get("mask") is not None and values.get("init") is None:
         problems.append("mask is given without init: name the picture it belongs to.")
+    if values.get("strength") is not None and values.get("init") is None:
+        problems.append("strength is given without init: name the picture to start from.")
+    if values.get("hires_strength") is not None and values.get("hires", 1) == 1:
+        problems.append("hires_strength is given without hires: say how many times larger, such as 2.")
+    for key in ("init_hash", "mask_hash"):
+        if values.get(key) is not None:
+            digest = values[key]
+            good = isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest) is not None
+            judge(key, good, "12 hex digits are needed")
     problems += _too_few_steps(values)
     if values.get("seed") is not None:
         number = values.get("number", 1)  # each further picture takes the next seed
@@ -283,7 +296,7 @@ def _too_few_steps(values: Mapping[str, object]) -> list[str]:
     steps, problems = values.get("steps", 30), list[str]()
     asked = {"strength": values.get("init") is not None, "hires_strength": values.get("hires", 1) != 1}
     for key, used in asked.items():
-        share = values.get(key, 0.5)
+        share = values.get(key) or 0.4
         if used and _is_whole(steps, *STEPS) and _is_number(share) and 0 < cast(float, share) <= 1:
             if int(cast(int, steps) * cast(float, share) + 1e-9) < 1:
                 problems.append(f"{key} is {share} of {steps} steps: not one is taken. Raise either.")

@@ -39,6 +39,23 @@ def steps_taken(steps: int, strength: float) -> int:
     return min(int(steps * strength + 1e-9), steps)
 
 
+def timetable(
+    scheduler: Any, steps: int, strength: float = 1.0, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Set a scheduler to `steps`; the timesteps that it takes from a picture, (n,), which may be more than
+    the steps: Heun asks twice for each.
+    """
+    scheduler.set_timesteps(steps, device=device)
+    skipped = (steps - steps_taken(steps, strength)) * scheduler.order
+    if type(scheduler).__name__ == "PNDMScheduler" and skipped:
+        # It takes its second timestep twice, wherever it begins, and counts instead of looking.
+        left = list(dict.fromkeys(scheduler.timesteps.tolist()))[skipped:]
+        return torch.tensor([*left[:2], *left[1:]], device=device)
+    if hasattr(scheduler, "set_begin_index"):  # the others find their place by the timestep
+        scheduler.set_begin_index(skipped)
+    return scheduler.timesteps[skipped:]
+
+
 @torch.no_grad()
 def denoise(
     base: StableDiffusion,
@@ -67,17 +84,12 @@ def denoise(
     device = base.device
     grid = (base.latent_channels, *(side // base.pixels_per_latent for side in size))
     noise = torch.stack([torch.randn(grid, generator=generator) for generator in generators]).to(device)
-    scheduler.set_timesteps(steps, device=device)
-    times = scheduler.timesteps
+    times = timetable(scheduler, steps, 1.0 if start is None else start.strength, device)
     if start is None:
         latents = noise * scheduler.init_noise_sigma
     else:
-        skipped = (steps - steps_taken(steps, start.strength)) * scheduler.order
-        times = times[skipped:]
-        if hasattr(scheduler, "set_begin_index"):  # the others find their place by the timestep
-            scheduler.set_begin_index(skipped)
         picture = start.latents.to(noise).expand_as(noise)
-        whole = start.strength >= 1 and skipped == 0
+        whole = steps_taken(steps, start.strength) == steps
         latents = (
             noise * scheduler.init_noise_sigma if whole else scheduler.add_noise(picture, noise, times[:1])
         )

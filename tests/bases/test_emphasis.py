@@ -39,6 +39,8 @@ def test_brackets(prompt: str, expected: list[tuple[str, float]]) -> None:
 
 def test_hostile_prompts_end_soon() -> None:
     assert spans("(" * 5000 + ")" * 5000) == []
+    deep = "(" * 4999 + "a" + ")" * 4999
+    assert spans(deep) == [Span("a", 10.0)]
     assert spans("\\" * 5000) == [Span("\\" * 2500)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from lorastyle.errors import ConfigError, PictureError
 from lorastyle.generate import SCHEDULERS, Engine, GenerateRequest, Picture, read_request, save_picture
 from lorastyle.generate.canvas import load_canvas, picture_size
 from lorastyle.generate.sampling import Start, denoise, steps_taken
+from lorastyle.generate.schedulers import build_scheduler
+from tests.tiny import tiny_pipeline
 
 REQUEST = GenerateRequest("a cat", negative_prompt="rain", seed=7, steps=6)
 
@@ -49,8 +53,6 @@ def test_image_to_image_is_what_the_pipeline_draws(
     base: StableDiffusion, engine: Engine, init: str, scheduler: str
 ) -> None:
     ours = engine.generate(replace(REQUEST, init=init, strength=0.5, scheduler=scheduler))[0]
-    from lorastyle.generate.schedulers import build_scheduler
-
     parts = {**base.pipe.components, "scheduler": build_scheduler(scheduler, base.pipe.scheduler)}
     pipe: Any = StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
@@ -90,8 +92,6 @@ def test_what_the_mask_leaves_out_stays_pixel_by_pixel(engine: Engine, init: str
 
 
 def test_masked_latents_are_the_pictures_own_at_the_end(base: StableDiffusion) -> None:
-    from lorastyle.generate.schedulers import build_scheduler
-
     picture = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 4:] = 1
@@ -119,6 +119,12 @@ def test_the_hires_pass_draws_larger_and_keeps_what_there_is(engine: Engine) -> 
     )[0]
     assert large.image.size == (128, 128)
     assert seen == [(i, 8) for i in range(1, 9)]
+    for name in ("heun", "pndm"):
+        seen.clear()
+        engine.generate(
+            replace(REQUEST, hires=2, scheduler=name), on_step=lambda done, total: seen.append((done, total))
+        )
+        assert [done for done, _ in seen] == list(range(1, seen[-1][1] + 1)), name
     shrunk = np.asarray(large.image.resize((64, 64), Image.Resampling.BOX)).astype(int)
     fresh = engine.generate(replace(REQUEST, width=128, height=128))[0]
     other = np.asarray(fresh.image.resize((64, 64), Image.Resampling.BOX)).astype(int)
@@ -164,7 +170,9 @@ def test_a_mask_may_be_drawn_by_transparency(tmp_path: Path, init: str) -> None:
 
 
 def test_transparent_pictures_lie_on_white(tmp_path: Path) -> None:
-    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    layer = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    layer.putpixel((60, 60), (0, 0, 0, 255))
+    layer.save(tmp_path / "clear.png")
     canvas = load_canvas(replace(REQUEST, init=str(tmp_path / "clear.png"), width=64, height=64))
     assert canvas is not None and canvas.picture.getpixel((3, 3)) == (255, 255, 255)
 
@@ -176,6 +184,9 @@ def test_transparent_pictures_lie_on_white(tmp_path: Path) -> None:
         ({"init": "a.png", "strength": 0}, "strength is 0; a number above 0"),
         ({"init": "a.png", "strength": 0.01}, "not one is taken"),
         ({"hires": 9}, "hires is 9; a number from 1"),
+        ({"strength": 0.3}, "strength is given without init"),
+        ({"hires_strength": 0.3}, "hires_strength is given without hires"),
+        ({"init": "a.png", "init_hash": "xyz"}, "init_hash is 'xyz'; 12 hex"),
         ({"hires": 2, "hires_strength": 0.001}, "not one is taken"),
         ({"init": ""}, "path of a picture"),
         ({"init": "a\0b"}, "path of a picture"),
@@ -190,11 +201,81 @@ def test_files_that_cannot_be(engine: Engine, tmp_path: Path, init: str) -> None
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes(Path(init).read_bytes()[:80])
     Image.new("L", (64, 64), 0).save(tmp_path / "black.png")
-    for name, said in (("absent.png", "no such"), ("text.png", "no picture"), ("cut.png", "cannot be read")):
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, said in (
+        ("absent.png", "no such"),
+        ("text.png", "cannot be read"),
+        ("cut.png", "damaged or cut off"),
+        ("pipe.png", "not an ordinary file"),
+    ):
         with pytest.raises(PictureError, match=said):
             engine.generate(replace(REQUEST, init=str(tmp_path / name)))
     with pytest.raises(PictureError, match="all black"):
         engine.generate(replace(REQUEST, init=init, mask=str(tmp_path / "black.png")))
+
+
+def test_pictures_are_read_as_in_training(tmp_path: Path) -> None:
+    """Damaged EXIF is no reason to lose a picture, and 16 bits are made 8, not cut off."""
+    levels = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    request = replace(REQUEST, init=str(tmp_path / "deep.png"), width=64, height=64)
+    canvas = load_canvas(request)
+    assert canvas is not None
+    row = np.asarray(canvas.picture)[32, ::16, 0].astype(int)
+    assert np.abs(row - levels[0, ::16] / 257).max() <= 2 and np.ptp(row) > 150
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "odd.jpg", exif=b"Exif\0\0garbage-garbage")
+    canvas = load_canvas(replace(request, init=str(tmp_path / "odd.jpg")))
+    assert canvas is not None and canvas.picture.getpixel((3, 3))[0] > 250  # type: ignore[index]
+
+
+def test_another_file_under_the_recorded_name_is_told(engine: Engine, init: str, mask: str) -> None:
+    drawn = engine.generate(replace(REQUEST, init=init, mask=mask))[0].request
+    assert drawn.strength == 0.6 and drawn.init_hash is not None and drawn.mask_hash is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        engine.generate(drawn)
+    Image.new("RGB", (64, 64), "red").save(init)
+    with pytest.warns(UserWarning, match=rf"init.png\" is .* was made with {drawn.init_hash}"):
+        engine.generate(drawn)
+
+
+class Oracle:
+    """Knows the noise, or the velocity, that lies on one picture."""
+
+    def __init__(self, base: StableDiffusion, picture: torch.Tensor) -> None:
+        self.alphas, self.picture, self.v = base.alphas_cumprod, picture, base.prediction_type != "epsilon"
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor, *_: object) -> torch.Tensor:
+        a = self.alphas.double()[t.round().long()].view(-1, 1, 1, 1)
+        noise = (x - a.sqrt() * self.picture) / (1 - a).sqrt()
+        return (a.sqrt() * noise - (1 - a).sqrt() * self.picture if self.v else noise).float()
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm++ 2m", "dpm++ 2m karras", "unipc", "pndm"])
+@pytest.mark.parametrize("strength", [0.2, 0.6, 1.0])
+def test_no_noise_is_left_of_a_model_that_knows_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, strength: float
+) -> None:
+    """Whatever the scheduler and wherever it begins; a wrong timestep would leave some."""
+    pipe = tiny_pipeline(prediction_type="epsilon")
+    pipe.scheduler.register_to_config(set_alpha_to_one=True, timestep_spacing="leading")
+    base = StableDiffusion(pipe, dtype=torch.float32)
+    picture = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)) * 0.5
+    oracle = Oracle(base, picture)
+
+    monkeypatch.setattr(base, "predict", oracle.predict)
+    drawn = denoise(
+        base,
+        *base.read(["a"], [""]),
+        build_scheduler(name, base.pipe.scheduler),
+        [torch.Generator().manual_seed(2)],
+        (64, 64),
+        steps=20,
+        guidance=1.0,
+        start=Start(picture, strength),
+    )
+    left = float((drawn - picture).std())
+    assert left < (0.06 if strength < 1 else 0.15), left
 
 
 def test_steps_taken() -> None:

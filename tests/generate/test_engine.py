@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
 from lorastyle.adapters import load_adapter
 from lorastyle.bank import attach
@@ -30,7 +32,7 @@ from lorastyle.generate import (
 )
 from lorastyle.generate import engine as engine_module
 from lorastyle.generate.sampling import rescaled
-from lorastyle.generate.schedulers import check_steps
+from lorastyle.generate.schedulers import build_scheduler, check_steps, name_of
 from tests.tiny import tiny_pipeline
 
 MakeAdapter = Callable[..., Path]
@@ -293,6 +295,47 @@ def test_an_adapter_for_few_steps_brings_its_scheduler(engine: Engine, make_adap
     for use in (AdapterUse(str(few), 0), AdapterUse(str(other))):
         request = engine.generate(GenerateRequest("a cat", seed=1, steps=4, adapters=(use,)))[0].request
         assert (request.scheduler, request.guidance) == ("ddim", 5.0)
+
+
+def test_a_scheduler_is_what_its_name_says_whatever_the_base_has_set() -> None:
+    pipe = tiny_pipeline()
+    config = {**pipe.scheduler.config, "clip_sample": True, "use_karras_sigmas": True}
+    own = DPMSolverMultistepScheduler.from_config({**config, "algorithm_type": "sde-dpmsolver++"})
+    found = {name: build_scheduler(name, own) for name in SCHEDULERS}
+    for name, scheduler in found.items():
+        understood = inspect.signature(type(scheduler).__init__).parameters
+        options = {key: value for key, value in scheduler.config.items() if key in understood}
+        assert bool(options.get("use_karras_sigmas")) == name.endswith("karras"), name
+        assert (options.get("algorithm_type") == "sde-dpmsolver++") == ("sde" in name), name
+    assert not found["ddim"].config["clip_sample"] and not found["lcm"].config["clip_sample"]
+    assert name_of(own) == "dpm++ 2m sde karras"
+    assert all(name_of(build_scheduler(name, own)) == name for name in SCHEDULERS)
+
+
+def test_every_scheduler_ends_in_pure_noise_where_the_base_does() -> None:
+    pipe = tiny_pipeline()
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, rescale_betas_zero_snr=True)
+    expected = StableDiffusion(pipe).alphas_cumprod
+    for name in SCHEDULERS:
+        kept = build_scheduler(name, pipe.scheduler).alphas_cumprod
+        torch.testing.assert_close(kept[:-1], expected[:-1], atol=1e-4, rtol=1e-3)
+        assert float(kept[-1]) < 1e-4, name
+    plain = tiny_pipeline().scheduler
+    assert float(build_scheduler("heun", plain).alphas_cumprod[-1]) > 1e-3
+
+
+def test_lcm_has_no_more_steps_than_its_teacher(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match="steps is 60; this scheduler takes at most 50"):
+        engine.generate(replace(REQUEST, scheduler="lcm", steps=60))
+
+
+def test_a_negative_is_not_read_without_guidance(engine: Engine) -> None:
+    plain, long = (
+        engine.generate(replace(REQUEST, guidance=1.0, negative_prompt=text))[0] for text in ("", "a " * 60)
+    )
+    assert same(plain, long)
+    guided = engine.generate(replace(REQUEST, guidance=2.0, negative_prompt="a " * 60))[0]
+    assert not same(guided, engine.generate(replace(REQUEST, guidance=2.0, negative_prompt=""))[0])
 
 
 def test_size_and_guidance_off(engine: Engine) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
+from lorastyle.bases.emphasis import spans
 from lorastyle.errors import PictureError
 from lorastyle.generate import AdapterUse, GenerateRequest, Picture, read_request, save_picture
 from lorastyle.generate.a1111 import read_parameters, write_parameters
@@ -37,7 +38,7 @@ def png(path: Path, **texts: str) -> Path:
     return path
 
 
-def own(request: object, version: object = 1) -> str:
+def own(request: object, version: object = 2) -> str:
     return json.dumps({"version": version, "request": request})
 
 
@@ -47,8 +48,20 @@ def test_a_picture_remembers_its_request(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.getpixel((0, 0)) == (255, 0, 0)
         chunk = json.loads(image.info["lorastyle"])
-    assert chunk["version"] == 1
+    assert chunk["version"] == 2
     assert {"torch", "diffusers"} <= set(chunk["libraries"])
+
+
+def test_pictures_of_the_first_version_are_drawn_as_they_were(tmp_path: Path) -> None:
+    """Then, brackets were letters and guidance was never rescaled."""
+    old = own({"prompt": "a (red:1.3) cat\\", "negative_prompt": "[b]", "guidance": 4.0}, 1)
+    request = read_request(png(tmp_path / "a.png", lorastyle=old))
+    assert (request.guidance, request.guidance_rescale) == (4.0, 0.0)
+    assert [span.weight for span in spans(request.prompt)] == [1.0]
+    assert spans(request.prompt)[0].text == "a (red:1.3) cat\\"
+    assert spans(request.negative_prompt)[0].text == "[b]"
+    now = read_request(png(tmp_path / "b.png", lorastyle=own({"prompt": "a (red:1.3) cat"})))
+    assert now.prompt == "a (red:1.3) cat" and now.guidance_rescale is None
 
 
 def test_without_metadata_there_is_nothing_to_read(tmp_path: Path) -> None:
@@ -153,7 +166,7 @@ def test_numbers_beyond_bounds_are_clamped(tmp_path: Path) -> None:
         ({"lorastyle": "[" * 100_000}, "not valid JSON"),
         ({"lorastyle": "[1]"}, "holds no request"),
         ({"lorastyle": own([])}, "holds no request"),
-        ({"lorastyle": own({"prompt": "a"}, 2)}, "format version 2"),
+        ({"lorastyle": own({"prompt": "a"}, 3)}, "format version 3"),
         ({"lorastyle": own({"prompt": "a", "exec": "x"})}, "unknown key 'exec'"),
         ({"lorastyle": own({"prompt": "a", "seed": "__import__('os')"})}, "seed is"),
         ({"lorastyle": own({"prompt": "a", "width": [1]})}, "width is"),

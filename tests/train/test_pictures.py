@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from lorastyle.train import pictures
-from lorastyle.train.pictures import Unusable, load_pixels, open_picture, size_notes, square
+from lorastyle.pictures import Unusable, open_picture
+from lorastyle.pictures import reading as pictures
+from lorastyle.train.pictures import load_pixels, size_notes, square
 
 RED, BLUE, WHITE = (220, 30, 30), (30, 30, 220), (255, 255, 255)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from lorastyle.bases import StableDiffusion
-from lorastyle.errors import ConfigError, TargetError
+from lorastyle.errors import BaseError, ConfigError, TargetError
 from lorastyle.train import Plan, TrainConfig, make_plan, scan
 from lorastyle.train.costs import megabytes, minutes
 from lorastyle.train.optim import build_optimizer, rate
@@ -34,6 +34,11 @@ def plan_of(base: StableDiffusion, images: Path, **settings: object) -> Plan:
 @pytest.fixture
 def balls(tmp_path: Path) -> Path:
     return make_pictures(tmp_path / "balls", 3)
+
+
+def test_a_clip_skip_beyond_the_layers_is_told_at_once(base: StableDiffusion, balls: Path) -> None:
+    with pytest.raises(BaseError, match=r"clip skip is 12; .* 1 to 2"):
+        plan_of(base, balls, clip_skip=12)
 
 
 def test_only_a_folder_is_needed(base: StableDiffusion, balls: Path) -> None:

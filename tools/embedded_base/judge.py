@@ -315,6 +315,7 @@ def learn(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=24)
+    parser.add_argument("--style", type=float, default=0.4, help="share of the time for the style network")
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--anew", action="store_true", help="do not go on from the weights that are there")
     args = parser.parse_args()
@@ -329,16 +330,18 @@ def main() -> None:
     often = styled * torch.where(rare, 0.2, 1.0) / counts[data.styles.clamp_min(0)].sqrt()
     options = {"batch": args.batch}
     batches = Batches(data, soft=0.25, again=0.5)
-    judge.style = learn(judge.style, batches, data.styles, often, minutes=args.minutes * 0.4, **options)
+    if args.style > 0:
+        minutes = args.minutes * args.style
+        judge.style = learn(judge.style, batches, data.styles, often, minutes=minutes, **options)
     batches = Batches(data)
     judge.subject = learn(
         judge.subject,
         batches,
         data.labels,
         known.float(),
-        minutes=args.minutes * 0.6,
+        minutes=args.minutes * (1 - args.style),
         recoloured=0.35,
-        redrawn=0.3,
+        redrawn=0.4,
         **options,
     )
 

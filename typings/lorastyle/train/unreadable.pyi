@@ -1,1 +1,0 @@
-from train.unreadable import *
