@@ -3,7 +3,7 @@
     python -m benchmarks.true_size          # Stable Diffusion 1.5 at 512 pixels, some minutes on two cores
 
 Stable Diffusion 1.5 with random weights is written as one checkpoint in float16, as people download them.
-Then the command line trains on it for five steps, and draws one picture in four, each as a process of its
+Then the command line trains on five pictures for five steps, and draws one in four, each as a process of its
 own. Time is wall clock; memory is the most that a process had resident.
 """
 
@@ -109,11 +109,11 @@ def main() -> None:
         if not file.exists():
             write_checkpoint(file)
         base = ("--base", file.name)
-        images = str(ROOT / "samples" / "sticker")
+        images = str(ROOT / "samples" / "blob")
         few = ("--steps", "5", "--sample-prompts", "a cat", "--sample-every", "0", "--no-sheet")
         runs = [
             run("train 5 steps", "train", "--images", images, *base, *few, folder=folder),
-            run("draw 4 steps", "generate", "a cat", "-a", "sticker", "--steps", "4", *base, folder=folder),
+            run("draw 4 steps", "generate", "a cat", "-a", "blob", "--steps", "4", *base, folder=folder),
         ]
     finally:
         if args.folder is None:

@@ -341,7 +341,7 @@ def main() -> None:
         known.float(),
         minutes=args.minutes * (1 - args.style),
         recoloured=0.35,
-        redrawn=0.4,
+        redrawn=0.3,
         **options,
     )
 
