@@ -5,7 +5,8 @@
 v prediction on SD's own noise schedule, rescaled so that the last step is pure noise (Lin et al.
 2023, arXiv:2305.08891): only so can a picture be all black or all white. Five eighths of each batch
 are plain icons, the rest composed pictures. One caption in ten is left empty for classifier-free
-guidance, one in six names no style, as people do who have an adapter for that.
+guidance, one in six names no style, as people do who have an adapter for that, and one in eight a style that does
+not exist: a word that only an adapter knows must not spoil what the base draws.
 """
 
 # diffusers and transformers annotate more narrowly than they accept, and re-export lazily.
@@ -36,8 +37,9 @@ from .training import Average, Clock, MuonAdam, autocast, device, learning_rate,
 
 EXPORTED = Path(__file__).parents[2] / "lorastyle" / "bases" / "embedded"
 VARIED_PER_ICON = 10
-EMPTY, UNSTYLED = 0.1, 0.15
+EMPTY, UNSTYLED, INVENTED = 0.1, 0.15, 0.125
 PLAIN = 5 / 8  # contexts are learnt early, subjects late: most of a batch is icons as they are
+FIRST_WORD = 512  # tokens below are single letters
 WIDTH = 192
 
 
@@ -180,12 +182,26 @@ def sample_batch(
     tokens[chance < EMPTY] = cut(tokens[chance < EMPTY], after=0)
     bare = (chance >= EMPTY) & (chance < EMPTY + UNSTYLED)
     tokens[bare] = without_style(tokens[bare], comma)
+    for i in (chance >= 1 - INVENTED).nonzero().flatten().tolist():
+        tokens[i] = with_invented_style(tokens[i], comma, rng)
     return torch.cat(parts) * pool["scaling"], tokens
 
 
 def without_style(ids: torch.Tensor, comma: int) -> torch.Tensor:
     """Token ids (b, 32) of `a red apple, noto style` -> of `a red apple`."""
     return cut(ids, after=(ids == comma).int().argmax(1, keepdim=True) - 1)
+
+
+def with_invented_style(ids: torch.Tensor, comma: int, rng: torch.Generator) -> torch.Tensor:
+    """Token ids (32,) of `a red apple, noto style` -> of `a red apple, <one to three tokens of chance> style`."""
+    row = ids.tolist()
+    end = row[-1]
+    length = row.index(end)
+    if comma not in row[:length]:
+        return ids
+    name = torch.randint(FIRST_WORD, end - 1, (int(torch.randint(1, 4, (), generator=rng)),), generator=rng)
+    made = [*row[: row.index(comma) + 1], *name.tolist(), row[length - 1]][: len(row) - 1]
+    return torch.tensor([*made, *[end] * (len(row) - len(made))])
 
 
 def cut(ids: torch.Tensor, *, after: int | torch.Tensor) -> torch.Tensor:
