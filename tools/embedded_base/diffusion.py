@@ -5,8 +5,8 @@
 v prediction on SD's own noise schedule, rescaled so that the last step is pure noise (Lin et al.
 2023, arXiv:2305.08891): only so can a picture be all black or all white. Five eighths of each batch
 are plain icons, the rest composed pictures. One caption in ten is left empty for classifier-free
-guidance, one in six names no style, as people do who have an adapter for that, and one in eight a style that does
-not exist: a word that only an adapter knows must not spoil what the base draws.
+guidance. One in six names no style, as people do who have an adapter for that, and one in eight a
+style that does not exist: a word that only an adapter knows must not spoil what the base draws.
 """
 
 # diffusers and transformers annotate more narrowly than they accept, and re-export lazily.
@@ -193,7 +193,7 @@ def without_style(ids: torch.Tensor, comma: int) -> torch.Tensor:
 
 
 def with_invented_style(ids: torch.Tensor, comma: int, rng: torch.Generator) -> torch.Tensor:
-    """Token ids (32,) of `a red apple, noto style` -> of `a red apple, <one to three tokens of chance> style`."""
+    """Token ids (32,) of `a red apple, noto style` -> of `a red apple, <some tokens> style`."""
     row = ids.tolist()
     end = row[-1]
     length = row.index(end)
