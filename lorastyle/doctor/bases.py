@@ -57,10 +57,23 @@ def _named(name: str) -> BaseAtHand:
     if path.is_dir():
         return _folder(name, "folder", path)
     if path.is_file():
-        return BaseAtHand(name, "file", "one checkpoint file", path.stat().st_size, ready=True)
+        return _checkpoint(name, path)
     if _HUB_ID.fullmatch(name):
         return BaseAtHand(name, "hub", "", 0, ready=False, note="not downloaded yet")
     return BaseAtHand(name, "nothing", "", 0, ready=False, note="there is no such folder or file")
+
+
+def _checkpoint(name: str, path: Path) -> BaseAtHand:
+    """A file, by its header: most that end in .safetensors are adapters, not bases."""
+    from lorastyle.bases import peek_family
+    from lorastyle.errors import BaseError
+
+    note = ""
+    try:
+        kind = f"one checkpoint file ({peek_family(name)})"
+    except BaseError as error:
+        kind, note = "one file", str(error)
+    return BaseAtHand(name, "file", kind, path.stat().st_size, ready=not note, note=note)
 
 
 def _folder(name: str, source: str, path: Path, size: int | None = None) -> BaseAtHand:

@@ -145,8 +145,9 @@ def of_bases(bases: Bases, settings: Settings) -> Iterator[Problem]:
                 )
         else:
             yield Problem(
-                f'LORASTYLE_BASE is "{bases.default}": {base.note}',
-                'Set it to "embedded", a pipeline\'s folder or a Hub id (owner/name), or unset it.',
+                f'The default base is "{bases.default}": {base.note}',
+                'Set LORASTYLE_BASE, or base in lorastyle.toml, to "embedded", a checkpoint, a pipeline\'s '
+                "folder or a Hub id (owner/name), or take it away.",
             )
 
 

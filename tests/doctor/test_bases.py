@@ -10,6 +10,7 @@ import pytest
 
 from lorastyle.doctor import Bases
 from lorastyle.doctor.bases import look_at_bases
+from tests.original import made, write_original
 
 WEIGHTS = ("unet", "vae", "text_encoder")
 
@@ -68,6 +69,7 @@ def test_only_pipelines_that_can_be_drawn_with(cache: Path) -> None:
     [
         ("{tmp}/sd", True, ""),
         ("{tmp}/sd.safetensors", True, ""),
+        ("{tmp}/damaged.safetensors", False, "8 bytes are too few"),
         ("{tmp}/empty", False, "no model_index.json"),
         ("{tmp}/nothing", False, "no such folder"),
         ("org/sdxl", False, "not downloaded yet"),
@@ -78,7 +80,8 @@ def test_the_one_that_is_set(
 ) -> None:
     write_pipeline(tmp_path / "sd", "StableDiffusionPipeline")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "sd.safetensors").write_bytes(b"12345678")
+    (tmp_path / "damaged.safetensors").write_bytes(b"12345678")
+    write_original(made("sd1"), tmp_path / "sd.safetensors")
     name = name.replace("{tmp}", str(tmp_path))
     monkeypatch.setenv("LORASTYLE_BASE", name)
     found = look_at_bases()

@@ -116,8 +116,8 @@ GONE = BaseAtHand("~/sd", "nothing", "", 0, False, "there is no such folder or f
         (HALF, "embedded", True, "hf download org/half"),
         (AWAY, "org/sd", False, ""),
         (AWAY, "org/sd", True, "hf download org/sd"),
-        (GONE, "~/sd", False, 'LORASTYLE_BASE is "~/sd"'),
-        (GONE, "~/sd", True, 'LORASTYLE_BASE is "~/sd"'),
+        (GONE, "~/sd", False, 'The default base is "~/sd"'),
+        (GONE, "~/sd", True, 'The default base is "~/sd"'),
         (replace(GONE, name="embedded", source="embedded"), "embedded", False, "Install lorastyle again"),
     ],
 )
