@@ -32,8 +32,13 @@ __all__ = [
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them
 
     def __getattr__(name: str) -> object:
-        rooms = {"Engine": "engine", "Picture": "engine", "Start": "sampling", "denoise": "sampling"}
-        rooms["refuse_other_family"] = "residents"
+        rooms = {
+            "Engine": "engine",
+            "Picture": "engine",
+            "Start": "sampling",
+            "denoise": "sampling",
+            "refuse_other_family": "residents",
+        }
         if name not in rooms:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

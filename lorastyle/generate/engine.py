@@ -20,7 +20,7 @@ from lorastyle.bank import AdapterBank, attach
 from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.errors import ConfigError
 
-from .canvas import Canvas, load_canvas, picture_size
+from .canvas import load_canvas, picture_size
 from .request import GenerateRequest
 from .residents import Residents
 from .sampling import Start, denoise, timetable
@@ -156,10 +156,11 @@ class Engine:
         words = self.base.read([request.prompt], [negative], clip_skip=request.clip_skip)
         if canvas := load_canvas(request):
             request = replace(request, init_hash=canvas.init_hash, mask_hash=canvas.mask_hash)
+        start = canvas and canvas.start(self.base, cast(float, request.strength))
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
         batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
         for index, batch in enumerate(batches):
-            latents = self._denoise(request, words, canvas, batch, _share(on_step, index, len(batches)))
+            latents = self._denoise(request, words, start, batch, _share(on_step, index, len(batches)))
             for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
                 image = _to_image(pixels)
                 if canvas is not None:
@@ -170,7 +171,7 @@ class Engine:
         self,
         request: GenerateRequest,
         words: tuple[PromptEmbeds, PromptEmbeds],
-        canvas: Canvas | None,
+        start: Start | None,
         seeds: range,
         on_step: OnStep | None,
     ) -> Tensor:
@@ -178,8 +179,7 @@ class Engine:
         wanted, unwanted = (embeds.repeat(len(seeds)) for embeds in words)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         size = cast(int, request.height), cast(int, request.width)
-        strength = cast(float, request.strength) if canvas else 1.0
-        first = self._timesteps(request, strength)
+        first = self._timesteps(request, start.strength if start else 1.0)
         second = self._timesteps(request, cast(float, request.hires_strength)) if request.hires > 1 else 0
 
         def run(size: tuple[int, int], start: Start | None, before: int, after: int) -> Tensor:
@@ -203,7 +203,7 @@ class Engine:
                 on_step=told,
             )
 
-        latents = run(size, canvas and canvas.start(self.base, strength), 0, second)
+        latents = run(size, start, 0, second)
         if not second:
             return latents
         larger = cast("tuple[int, int]", tuple(round(side * request.hires / 8) * 8 for side in size))

@@ -38,6 +38,12 @@ def test_both_encoders_and_the_pooled_sentence_are_the_pipelines_own(
     assert not torch.allclose(pooled[0], pooled[1], atol=1e-3)
 
 
+def test_dropped_words_are_named_once(base: StableDiffusionXL) -> None:
+    with pytest.warns(UserWarning, match="Dropped: ") as told:
+        base.encode_prompts(["a " * 30 + "b c d"])
+    assert len(told) == 1
+
+
 def test_an_empty_negative_is_zeros_where_the_base_was_trained_so(base: StableDiffusionXL) -> None:
     with torch.no_grad():
         _, theirs, _, pooled = base.pipe.encode_prompt(PROMPTS[:1])

@@ -18,7 +18,7 @@ from lorastyle.adapters import load_adapter
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.errors import BaseError, ConfigError, TrainingError
-from lorastyle.train import Finished, PlanReady, StepDone, TrainConfig, Warned, fit, make_plan, scan
+from lorastyle.train import Finished, PlanReady, StepDone, TrainConfig, Warned, fit, fitting, make_plan, scan
 from lorastyle.train.checkpoint import load_checkpoint
 from lorastyle.train.modes import quick_attention
 from lorastyle.train.objective import Objective
@@ -123,6 +123,20 @@ def test_every_tensor_learns(images: Path, out: Path, dtype: torch.dtype, checkp
         now = after[f"parameter.{i}"]
         assert now.dtype == torch.float32 and now.ne(was).float().mean() >= 0.99, i
     assert {value.dtype for value in after.values()} == {torch.float32}
+
+
+def test_class_pictures_are_drawn_with_the_runs_clip_skip(
+    base: StableDiffusion, images: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, real = list[object](), fitting.class_images
+
+    def watched(*values: Any, **options: Any) -> list[Path]:
+        asked.append(options["clip_skip"])
+        return real(*values, **options)
+
+    monkeypatch.setattr(fitting, "class_images", watched)
+    fit(short(images, out, class_name="ball", prior=1.0, prior_images=2, clip_skip=2, steps=1), base=base)
+    assert set(asked) == {2}
 
 
 def test_the_sheet_can_be_left_out(base: StableDiffusion, images: Path, out: Path) -> None:

@@ -49,6 +49,22 @@ def test_drawn_once_and_topped_up(base: StableDiffusion, drawn: list[int], tmp_p
     assert drawn == [3, 2]
 
 
+def test_another_layer_of_the_text_encoder_draws_its_own(
+    base: StableDiffusion, drawn: list[int], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"resolution": 64, "folder": tmp_path}
+    last = prior.class_images(base, "a face", 1, **options)
+    before = prior.class_images(base, "a face", 1, clip_skip=2, **options)
+    assert last != before and drawn == [1, 1]
+    assert last[0].read_bytes() != before[0].read_bytes()
+
+
+def test_pictures_do_not_depend_on_how_long_their_neighbours_prompts_are(base: StableDiffusion) -> None:
+    alone = draw_module.draw(base, ["a cat"], [1])[0]
+    beside = draw_module.draw(base, ["a cat", "a " * 40], [1, 2])
+    assert beside[0].tobytes() == alone.tobytes() != beside[1].tobytes()
+
+
 def test_another_prompt_or_model_draws_its_own(
     base: StableDiffusion, drawn: list[int], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def made(result: FitResult) -> dict[str, Tensor]:
         {"seed": 3},
         {"prior": 0.25},
         {"text_encoder_lr": 1e-3},
+        {"clip_skip": 2},
     ],
     ids=lambda change: next(iter(change)),
 )
