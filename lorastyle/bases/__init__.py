@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .default import default_base
+from .hub import cached_folder, split_hub_id
 from .likeness import Likeness
 from .load import EMBEDDED, load_base
 from .peek import peek_family
@@ -18,9 +19,11 @@ __all__ = [
     "PromptEmbeds",
     "StableDiffusion",
     "StableDiffusionXL",
+    "cached_folder",
     "compute_dtype",
     "default_base",
     "load_base",
     "open_pipeline",
     "peek_family",
+    "split_hub_id",
 ]

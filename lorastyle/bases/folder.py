@@ -105,7 +105,20 @@ def _check_weights(folder: Path, name: str) -> str | None:
             read_header(file)
         except AdapterFileError as error:
             raise BaseError(f'The base "{name}" has damaged weights. {error}') from error
+    for index in folder.glob("*.safetensors.index*.json"):
+        _check_shards(index, {file.name for file in files}, name)
     return None if plain else "fp16"
+
+
+def _check_shards(index: Path, files: set[str], name: str) -> None:
+    placed = _read_json(index, name, "Which of its files holds what is not known").get("weight_map")
+    shards = set(cast("dict[str, str]", placed).values()) if isinstance(placed, dict) else set[str]()
+    # of an index whose variant is not here, no shard is
+    if (lost := sorted(shards - files)) and len(lost) < len(shards):
+        raise BaseError(
+            f'The base "{name}" lacks {lost[0]} in {index.parent.name}/, one of {len(shards)} shards. '
+            "Copy or download the whole folder again."
+        )
 
 
 def _read_json(path: Path, name: str, consequence: str) -> Mapping[str, object]:
