@@ -203,6 +203,22 @@ def test_a_scheduler_that_is_a_list(copy: Path) -> None:
         load_base(str(copy))
 
 
+@pytest.mark.parametrize(
+    ("file", "changes", "why"),
+    [
+        ("scheduler/scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "scheduler is EDMEuler"),
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatch"),
+        ("vae/config.json", {"latents_mean": [0.0] * 4, "latents_std": [2.0] * 4}, "a mean and a deviation"),
+    ],
+)
+def test_another_noise_schedule_is_refused(
+    copy: Path, file: str, changes: dict[str, object], why: str
+) -> None:
+    rewrite(copy / file, **changes)
+    with pytest.raises(BaseError, match=rf"another noise schedule.*{why}.*Playground 2\.5"):
+        load_base(str(copy))
+
+
 def test_a_part_of_a_base_names_the_whole(copy: Path) -> None:
     with pytest.raises(BaseError, match="Name the folder above"):
         load_base(str(copy / "unet"))
