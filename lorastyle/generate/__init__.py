@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .library import adapter_folders, find_adapter
-from .metadata import read_request, save_picture
+from .metadata import portable_request, read_request, read_settings, save_picture
 from .request import AdapterUse, GenerateRequest
 from .schedulers import SCHEDULERS
 
@@ -24,7 +24,9 @@ __all__ = [
     "adapter_folders",
     "denoise",
     "find_adapter",
+    "portable_request",
     "read_request",
+    "read_settings",
     "refuse_other_family",
     "save_picture",
 ]

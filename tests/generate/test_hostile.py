@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from lorastyle.errors import AdapterError, ConfigError, PictureError
 from lorastyle.generate import AdapterUse, GenerateRequest, read_request
-from lorastyle.generate.a1111 import read_parameters
+from lorastyle.generate.metadata.infotext import read_parameters
 from lorastyle.generate.library import find_adapter
 
 SETTINGS = "\nSteps: 30, Sampler: DDIM, CFG scale: 5, Seed: 7"

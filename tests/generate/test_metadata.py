@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 from lorastyle.bases.emphasis import spans
 from lorastyle.errors import PictureError
 from lorastyle.generate import AdapterUse, GenerateRequest, Picture, read_request, save_picture
-from lorastyle.generate.a1111 import read_parameters, write_parameters
+from lorastyle.generate.metadata.infotext import read_parameters, write_parameters
 
 REQUEST = GenerateRequest(
     prompt='a "cat": red, 猫\nsecond line',

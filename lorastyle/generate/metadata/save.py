@@ -20,11 +20,11 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from lorastyle.errors import ConfigError, LorastyleError, PictureError
 
-from .a1111 import clamp, clamp_size, read_parameters, write_parameters
-from .request import GUIDANCE, STEPS, GenerateRequest
+from .infotext import clamp, clamp_size, read_parameters, write_parameters
+from ..request import GUIDANCE, STEPS, GenerateRequest
 
 if TYPE_CHECKING:
-    from .engine import Picture
+    from ..engine import Picture
 
 FORMAT_VERSION = 2  # 1: brackets were letters, and guidance was never rescaled
 MAX_CHUNK = 256 * 1024

@@ -17,8 +17,8 @@ from pathlib import PureWindowsPath
 
 from lorastyle.errors import PictureError
 
-from .request import CLIP_SKIP, GUIDANCE, MAX_SEED, MAX_TEXT, SIZES, STEPS, AdapterUse, GenerateRequest
-from .schedulers import SCHEDULERS, scheduler_name
+from ..request import CLIP_SKIP, GUIDANCE, MAX_SEED, MAX_TEXT, SIZES, STEPS, AdapterUse, GenerateRequest
+from ..schedulers import SCHEDULERS, scheduler_name
 
 # Each pattern reads a text once: bounded names, and nothing that could begin in many places.
 _PAIR = re.compile(r'(?:^|,)[ \t]*(\w[\w \-/]{0,80}?):[ \t]*("(?:\\.|[^\\"])+"|[^,]*)')

@@ -1,0 +1,9 @@
+"""Pictures that remember their request: PNG, JPEG and WebP, read without decoding a pixel."""
+
+from __future__ import annotations
+
+from .portable import portable_request
+from .save import save_picture
+from .settings import read_request, read_settings
+
+__all__ = ["portable_request", "read_request", "read_settings", "save_picture"]
