@@ -86,7 +86,7 @@ _Question = Callable[[Path], str]
 
 
 def _ask(file: Path, question: _Question) -> str:
-    """The answer for a file as it is now, remembered; "" of one that is damaged, gone, or no adapter by size."""
+    """The answer for a file as it is now, remembered; "" of one that is damaged, gone or too large."""
     try:
         about = file.stat()
         if about.st_size > _LARGEST:

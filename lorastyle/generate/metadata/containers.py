@@ -100,7 +100,7 @@ def _png(file: BinaryIO) -> dict[str, str]:
                     raise PictureError(f"its {key} text is damaged. Download or copy the picture again.")
                 texts[key] = _png_text(kind, key, data)
             elif key in _NOTICED:
-                texts.setdefault(key, data[len(key) + 1 :][:200].decode("utf-8", "replace"))
+                texts.setdefault(key, data[len(key) + 1 :][:200].decode("utf-8", "replace").strip("\0"))
         file.seek(after)
     return texts
 

@@ -56,7 +56,7 @@ def read_own(text: str) -> Recorded:
             f"its request has the format version {str(content['version'])[:20]}; this lorastyle reads "
             f"up to {FORMAT_VERSION}. Update it."
         )
-    values, remarks = known_only(request, _REQUEST_KEYS, "its request")
+    values, remarks = known_only(request, _REQUEST_KEYS, "The request")
     values, moved = clamped(values)
     if isinstance(adapters := values.get("adapters"), list):
         values["adapters"] = [_known_adapter(use, remarks) for use in cast("list[object]", adapters)]
@@ -84,7 +84,7 @@ def _known_adapter(use: object, remarks: list[str]) -> object:
     table = as_table(use)
     if table is None:
         return use
-    kept, strange = known_only(table, _ADAPTER_KEYS, "one of its adapters")
+    kept, strange = known_only(table, _ADAPTER_KEYS, "One of the adapters")
     remarks += strange
     return kept
 
