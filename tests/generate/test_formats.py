@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import tracemalloc
 import zlib
 from dataclasses import replace
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
@@ -27,6 +30,7 @@ from lorastyle.generate import (
 from lorastyle.generate.metadata.a1111 import write_parameters
 from lorastyle.generate.metadata.containers import read_texts
 from lorastyle.generate.metadata.save import MOST_EXIF
+from lorastyle.pictures import open_picture
 
 from .pictures import SUFFIXES, chunk, exif, picture, png, png_of, random_request, with_exif
 
@@ -43,15 +47,14 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path, suffix: str) -> None:
         path = save_picture(picture(request), tmp_path / f"a{suffix}")
         assert read_request(path) == request
         assert read_request(path.read_bytes()) == request
-    assert len({repr(request) for request in requests}) == 40
-    assert read_request(path) != requests[0]  # they can differ
+    assert len({repr(request) for request in requests}) == 40  # they can differ
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_a1111_reads_says_the_same(tmp_path: Path, suffix: str) -> None:
     request = random_request(random.Random(1))
     texts = read_texts(save_picture(picture(request), tmp_path / f"a{suffix}"))
-    assert texts["parameters"] == write_parameters(request, "0.1.0")
+    assert texts["parameters"] == write_parameters(request, version("lorastyle"))
 
 
 def test_a_webp_is_lossless_and_quality_makes_files_smaller(tmp_path: Path) -> None:
@@ -62,7 +65,7 @@ def test_a_webp_is_lossless_and_quality_makes_files_smaller(tmp_path: Path) -> N
 
     def error(path: Path) -> int:
         with Image.open(path) as saved:
-            return max(high for _, high in ImageChops.difference(saved.convert("RGB"), noise).getextrema())
+            return int(np.asarray(ImageChops.difference(saved.convert("RGB"), noise)).max())
 
     assert error(exact) == 0 < error(small) and error(good) < error(bad)
     assert small.stat().st_size < exact.stat().st_size and bad.stat().st_size < good.stat().st_size
@@ -87,6 +90,15 @@ def test_without_metadata_nothing_is_kept(tmp_path: Path, suffix: str) -> None:
     assert b"lorastyle" not in path.read_bytes() and b"secret" not in path.read_bytes()
     with pytest.raises(PictureError, match="no request in this picture"):
         read_request(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_who_trains_on_it_is_told_where_it_comes_from(tmp_path: Path, suffix: str) -> None:
+    plain, ours = (
+        save_picture(picture(READ), tmp_path / f"a{suffix}", metadata=metadata) for metadata in (False, True)
+    )
+    assert "drawn by lorastyle" in open_picture(ours).notes
+    assert open_picture(plain).notes == ()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -269,9 +281,9 @@ def test_a_prompt_that_begins_with_a_brace_is_no_json(tmp_path: Path) -> None:
 def test_invokeai(tmp_path: Path) -> None:
     text = (
         '{"positive_prompt": "a castle", "negative_prompt": "blur", "cfg_scale": 7, "steps": 9999, '
-        '"seed": 42, "width": 512, "height": 520, "scheduler": "dpmpp_2m_k", "model": {"name": "sd-1/dream"}, "loras": ['
+        '"seed": 42, "width": 512, "height": 520, "scheduler": "dpmpp_2m_k", "loras": ['
         '{"model": {"name": "ink", "hash": "blake3:0"}, "weight": 0.5}, {"lora": {"model_name": "a/b"}}, 3, '
-        '{"model": {"name": "x"}, "weight": 1e999}]}'
+        '{"model": {"name": "x"}, "weight": 1e999}], "model": {"name": "sd-1/dream"}}'
     )
     request, remarks = read_settings(png(tmp_path / "a.png", invokeai_metadata=text), keep_missing=True)
     assert request == GenerateRequest(
@@ -303,3 +315,82 @@ def test_reading_takes_no_more_memory_than_the_file(tmp_path: Path) -> None:
         read_settings(path)
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
+
+
+def test_a_file_of_a_million_parts_is_not_walked_for_ever() -> None:
+    parts = chunk(b"tEXt", b"parameters\0" + PARAMETERS.encode("latin-1", "replace"))
+    few, many = (png_of(chunk(b"abCd", b"") * number, parts) for number in (1000, 1_000_000))
+    assert read_settings(few)[0].steps == 5
+    with pytest.raises(PictureError, match="no request in this picture"):
+        read_settings(many)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (png_of(chunk(b"tEXt", b"parameters\0" + b" " * 2_000_000)), "at most 262,144 are read"),
+        (png_of(chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(50_000_000)))), "at most 262,144 are"),
+        (png_of(chunk(b"zTXt", b"parameters\0\0not packed")), "cannot be unpacked"),
+        (png_of(chunk(b"tEXt", b"lorastyle\0" + b"x" * 99)).replace(b"x" * 99, b"y" * 99), "text is damaged"),
+        (png_of(chunk(b"tEXt", b"lorastyle\0" + b"x" * 99))[:100], "text is damaged"),
+        (b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", b""), "without its first part"),
+        (b"RIFF\0\0\0\0WEBPEXIF" + struct.pack("<I", 2**32 - 1), "at most 262,144 are read"),
+    ],
+    ids=["long", "bomb", "not packed", "changed", "cut off", "no header", "long webp"],
+)
+def test_damaged_and_hostile_parts(data: bytes, why: str) -> None:
+    with pytest.raises(PictureError, match=why) as caught:
+        read_settings(data)
+    assert str(caught.value).startswith("the picture: ") and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        (b"", "do not begin as EXIF does"),
+        (b"MM\0*", "are cut short"),
+        (b"MM\0*\xff\xff\xff\xff", "are cut short"),
+        (exif({COMMENT: (7, b"x" * 99)})[:-1], "are cut short"),
+        (exif({COMMENT: (7, b"x" * 99)}).replace(b"\0\0\0\x63", b"\xff\xff\xff\xff"), "are cut short"),
+        (exif({COMMENT: (12, b"x" * 99)}), "no request in this picture"),
+        (exif({COMMENT: (7, b"")}), "no request in this picture"),
+    ],
+    ids=["empty", "head", "far offset", "cut off", "huge count", "doubles", "nothing"],
+)
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_damaged_exif(tmp_path: Path, suffix: str, block: bytes, why: str) -> None:
+    with pytest.raises(PictureError, match=why):
+        read_settings(with_exif(block, suffix, tmp_path / f"a{suffix}"))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_picture_that_claims_a_billion_pixels_is_read_all_the_same(tmp_path: Path, suffix: str) -> None:
+    """No pixel is decoded, so its settings are no danger."""
+    data = bytearray(save_picture(picture(READ), tmp_path / f"a{suffix}").read_bytes())
+    at = 24 if suffix == ".webp" else 16 if suffix == ".png" else data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = b"\x7f" * 4
+    assert read_request(bytes(data)) == read_request(tmp_path / f"a{suffix}")
+
+
+def test_messages_are_not_wrapped_twice(tmp_path: Path) -> None:
+    path = with_exif(b"x", ".jpg", tmp_path / "a.jpg")
+    why = "its EXIF data are damaged: they do not begin as EXIF does."
+    for source, name in ((path, str(path)), (path.read_bytes(), "the picture")):
+        with pytest.raises(PictureError) as caught:
+            read_settings(source)
+        assert str(caught.value) == f"{name}: {why}"
+
+
+def test_a_picture_that_is_too_large_for_a_webp(tmp_path: Path) -> None:
+    wide = Picture(Image.new("RGB", (16_384, 1)), READ)
+    with pytest.raises(PictureError, match=r"Save it as a \.png"):
+        save_picture(wide, tmp_path / "a.webp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(PictureError, match="no ordinary file"):
+        read_settings(tmp_path / "a.png")
+    with pytest.raises(PictureError, match="cannot be read"):
+        read_settings("a\0.png")

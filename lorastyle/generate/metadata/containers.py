@@ -38,18 +38,23 @@ def read_texts(source: Source) -> dict[str, str]:
         PictureError: no such file, none of the three kinds, damaged, or a text that is far too long.
     """
     with _opened(source) as file:
-        start = file.read(12)
-        file.seek(0)
-        for is_it, walk in _KINDS:
-            if is_it(start):
-                texts = walk(file)
-                break
-        else:
-            raise PictureError("this is not a PNG, JPEG or WebP; only these carry settings.")
+        try:
+            texts = _walk(file)
+        except OSError as error:
+            raise PictureError(f"it cannot be read ({error.strerror or error}).") from error
     for key in _READ:
         if len(texts.get(key, "")) > MAX_TEXT:
             raise _too_long(key, len(texts[key]))
     return texts
+
+
+def _walk(file: BinaryIO) -> dict[str, str]:
+    file.seek(0)
+    start = file.read(12)
+    walk = next((walk for is_it, walk in _KINDS if is_it(start)), None)
+    if walk is None:
+        raise PictureError("this is not a PNG, JPEG or WebP; only these carry settings.")
+    return walk(file)
 
 
 def name_of(source: Source) -> str:
@@ -62,18 +67,23 @@ def _opened(source: Source) -> Generator[BinaryIO]:
     if isinstance(source, bytes):
         yield BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
-        try:
-            path = Path(source)
-            if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
-                raise PictureError("it cannot be read: this is a folder, or no ordinary file.")
-            with path.open("rb") as file:
-                yield file
-        except FileNotFoundError as error:
-            raise PictureError("no such file.") from error
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise PictureError(f"it cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+        with _open(Path(source)) as file:
+            yield file
     else:
         yield source if source.seekable() else BytesIO(source.read())
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+        file = path.open("rb") if regular else None  # reading a pipe would wait for ever
+    except FileNotFoundError as error:
+        raise PictureError("no such file.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise PictureError(f"it cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    if file is None:
+        raise PictureError("it cannot be read: this is a folder, or no ordinary file.")
+    return file
 
 
 def _png(file: BinaryIO) -> dict[str, str]:

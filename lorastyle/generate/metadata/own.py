@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, cast
 
@@ -20,6 +21,7 @@ _REQUEST_KEYS = tuple(f.name for f in fields(GenerateRequest))
 _ADAPTER_KEYS = tuple(f.name for f in fields(AdapterUse))
 
 
+@cache
 def libraries() -> dict[str, str]:
     """The versions that drew the picture."""
     return {name: found for name in ("lorastyle", "torch", "diffusers") if (found := _version(name))}

@@ -81,6 +81,8 @@ def save_picture(
         raise PictureError(
             f"{path} cannot be written ({error.strerror or error}). Choose another folder."
         ) from error
+    except ValueError as error:  # a WebP has at most 16,383 pixels a side
+        raise PictureError(f"{path} cannot be written ({error}). Save it as a .png.") from error
 
 
 def check_picture_name(path: Path, quality: int | None = None) -> None:
