@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, JpegImagePlugin
 
 from lorastyle.errors import PictureError
 from lorastyle.generate import (
@@ -214,6 +214,9 @@ def test_the_largest_that_fits_a_jpeg(tmp_path: Path) -> None:
     path = save_picture(picture(fits), tmp_path / "b.jpg")
     assert MOST_EXIF - 6 <= len(_exif_of(path)) <= MOST_EXIF
     assert read_request(path) == fits and "parameters" in read_texts(path)
+    more = replace(fits, negative_prompt="abcd")
+    with pytest.warns(UserWarning, match="other tools find nothing"):
+        assert read_request(save_picture(picture(more), tmp_path / "c.jpg")) == more
 
 
 def _exif_of(path: Path) -> bytes:
@@ -238,6 +241,23 @@ def test_texts_of_a_png_wherever_they_are(part: bytes, pixels_first: bool) -> No
     data = png_of(chunk(b"tEXt", b"Comment\0x"), part, pixels_first=pixels_first)
     found = read_settings(BytesIO(data))[0]
     assert replace(found, prompt="") == replace(READ, prompt="") and found.prompt in ("a é", READ.prompt)
+
+
+def test_the_first_text_of_a_name_is_taken() -> None:
+    first, second = (
+        chunk(b"tEXt", f"parameters\0{word}\nSteps: 5, CFG scale: 7, Seed: 3".encode()) for word in "ab"
+    )
+    assert read_settings(png_of(first, second))[0].prompt == "a"
+
+
+def test_a_jpeg_with_fill_bytes(tmp_path: Path) -> None:
+    data = save_picture(picture(READ), tmp_path / "a.jpg").read_bytes()
+    assert read_request(data.replace(b"\xff\xe1", b"\xff\xff\xff\xe1", 1)) == READ
+
+
+def test_colours_of_a_jpeg_are_as_fine_as_its_light(tmp_path: Path) -> None:
+    with Image.open(save_picture(picture(READ), tmp_path / "a.jpg")) as image:
+        assert JpegImagePlugin.get_sampling(image) == 0
 
 
 def test_the_name_of_a_file_does_not_matter(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_versions_that_are_none(tmp_path: Path, version: object) -> None:
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "a\0b"])
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "a\0b", "~nobody-of-this-name"])
 def test_names_that_no_file_can_have(name: str) -> None:
     with pytest.raises(AdapterError) as caught:
         find_adapter(name)

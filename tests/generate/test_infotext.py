@@ -70,8 +70,9 @@ def test_a_picture_drawn_at_a_higher_resolution() -> None:
     assert "It was enlarged by 'R-ESRGAN 4x+'" in resize.remarks[0]
 
 
-def test_a_picture_drawn_from_another() -> None:
-    found = read_parameters(f"a\n{LAST}, Denoising strength: 0.35")
+@pytest.mark.parametrize("more", ["", ", Hires upscale: 1"])
+def test_a_picture_drawn_from_another(more: str) -> None:
+    found = read_parameters(f"a\n{LAST}, Denoising strength: 0.35{more}")
     assert (found.strength, found.request.strength, found.request.hires) == (0.35, None, 1.0)
 
 

@@ -157,6 +157,27 @@ def test_a_seed_that_cannot_be_is_left_open(tmp_path: Path, seed: int) -> None:
         assert request.seed is None and remarks == [f"seed is {seed} in the picture: it is left open."]
 
 
+def test_paths_of_strangers_are_made_names(tmp_path: Path) -> None:
+    uses = [{"name": "../../etc/cat.safetensors"}, {"name": "C:\\x\\..\\ink"}, {"name": "oil/.."}]
+    path = png(
+        tmp_path / "a.png",
+        lorastyle=own({"prompt": "a", "adapters": uses, "base": "/x/dream", "init": "/y/z.png"}),
+    )
+    request = read_request(path)
+    assert [use.name for use in request.adapters] == ["cat", "ink", "oil"]
+    assert (request.base, request.init) == ("dream", "z.png")
+
+
+def test_a_share_that_is_none_is_left_open_and_a_yes_is_no_number(tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", lorastyle=own({"prompt": "a", "hires": 2, "hires_strength": -1}))
+    assert read_settings(path) == (
+        GenerateRequest("a", hires=2.0),
+        ["hires_strength is -1 in the picture: it is left open."],
+    )
+    with pytest.raises(PictureError, match="steps is True"):
+        read_request(png(tmp_path / "b.png", lorastyle=own({"prompt": "a", "steps": True})))
+
+
 def test_what_a_later_lorastyle_may_add_is_named_and_left_out(tmp_path: Path) -> None:
     use = {"name": "cat", "scale": 0.5, "rows": [1]}
     path = png(tmp_path / "a.png", lorastyle=own({"prompt": "a", "exec": "x", "adapters": [use]}))
@@ -211,7 +232,7 @@ def test_a_text_that_swells_when_unpacked(tmp_path: Path) -> None:
     info.add_itxt("lorastyle", " " * 20_000_000, zip=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
     assert (tmp_path / "a.png").stat().st_size < 50_000
-    with pytest.raises(PictureError, match="its 'lorastyle' text has .* at most 262,144 are read"):
+    with pytest.raises(PictureError, match=r"its 'lorastyle' text has .* at most 262,144 are read"):
         read_request(tmp_path / "a.png")
 
 

@@ -56,6 +56,15 @@ def test_a_renamed_adapter_is_found_by_its_weights(here: Path, make_adapter: Mak
     assert read_settings(png(here / "b.png", parameters=parameters))[0].adapters == found.adapters
 
 
+def test_a_file_that_another_of_its_name_hides(here: Path, make_adapter: MakeAdapter, tmp_path: Path) -> None:
+    hidden = tmp_path / "home" / "adapters" / "cat.safetensors"
+    hidden.parent.mkdir(parents=True)
+    digest = model_hash(shutil.copy(make_adapter("cat", seed=1), hidden))[:12]
+    shutil.copy(make_adapter("cat", seed=2), here / "adapters")
+    found, _ = read_settings(saved(GenerateRequest("a", adapters=(AdapterUse("cat", 1, digest),))))
+    assert found.adapters == (AdapterUse(str(hidden), 1, digest),)
+
+
 def test_what_a_picture_of_a_renamed_adapter_draws_is_the_same(
     here: Path, engine: Engine, make_adapter: MakeAdapter
 ) -> None:
