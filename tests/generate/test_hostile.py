@@ -7,23 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image, PngImagePlugin
 
 from lorastyle.errors import AdapterError, ConfigError, PictureError
 from lorastyle.generate import AdapterUse, GenerateRequest, read_request, read_settings
 from lorastyle.generate.library import find_adapter
 from lorastyle.generate.metadata.infotext import read_parameters
 
+from .pictures import png
+
 SETTINGS = "\nSteps: 30, Sampler: DDIM, CFG scale: 5, Seed: 7"
 MINUTE = 60  # what took minutes, and takes milliseconds
-
-
-def png(path: Path, **texts: str) -> Path:
-    chunks = PngImagePlugin.PngInfo()
-    for key, text in texts.items():
-        chunks.add_itxt(key, text)
-    Image.new("RGB", (8, 8)).save(path, pnginfo=chunks)
-    return path
 
 
 @pytest.mark.parametrize(

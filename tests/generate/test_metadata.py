@@ -13,6 +13,8 @@ from lorastyle.errors import PictureError
 from lorastyle.generate import AdapterUse, GenerateRequest, Picture, read_request, read_settings, save_picture
 from lorastyle.generate.metadata.a1111 import write_parameters
 
+from .pictures import png
+
 REQUEST = GenerateRequest(
     prompt='a "cat": red, 猫\nsecond line',
     negative_prompt="rain, snow",
@@ -31,14 +33,6 @@ PORTABLE = replace(REQUEST, adapters=(replace(REQUEST.adapters[0], name="cat"), 
 
 def picture(request: GenerateRequest = REQUEST) -> Picture:
     return Picture(Image.new("RGB", (64, 128), "red"), request)
-
-
-def png(path: Path, **texts: str) -> Path:
-    info = PngImagePlugin.PngInfo()
-    for key, text in texts.items():
-        info.add_itxt(key, text)
-    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
-    return path
 
 
 def own(request: object, version: object = 2) -> str:

@@ -7,7 +7,6 @@ the same seed is not the same picture; what it has and lorastyle does not is nam
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -18,7 +17,7 @@ from ..schedulers import scheduler_name
 from .a1111 import NEGATIVE
 from .portable import last_part
 from .recorded import Recorded, clamped
-from .tags import HASH, read_hashes, read_tags, without_tags
+from .tags import HASH, finite, read_hashes, read_tags, without_tags
 
 # Each pattern reads a text once: bounded names, and nothing that could begin in many places.
 _PAIR = re.compile(r'(?:^|,)[ \t]*(\w[\w \-/]{0,80}?):[ \t]*("(?:\\.|[^\\"])+"|[^,]*)')
@@ -116,11 +115,8 @@ def _numbers(pairs: Mapping[str, str], remarks: list[str]) -> dict[str, object]:
 def _number(pairs: Mapping[str, str], key: str, default: float | None) -> float | None:
     if key not in pairs:
         return default
-    try:
-        value = float(pairs[key])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = finite(pairs[key])
+    if value is None:
         raise PictureError(
             f"its `parameters` text has {key}: {shortened(pairs[key], 40)}, which is no number."
         )

@@ -41,15 +41,21 @@ def read_tags(
 
 
 def _scale(name: str, written: str) -> float:
-    try:
-        scale = float(written)
-    except ValueError:
-        scale = math.nan
-    if not math.isfinite(scale):
+    scale = finite(written)
+    if scale is None:
         raise PictureError(
             f"its prompt gives the adapter {shortened(name, 60)} the scale {shortened(written, 40)}."
         )
     return scale
+
+
+def finite(written: str) -> float | None:
+    """The number that a text is; None of infinity, and of what is no number."""
+    try:
+        value = float(written)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def read_hashes(text: str) -> dict[str, str]:
