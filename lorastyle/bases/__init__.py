@@ -1,17 +1,25 @@
-"""The frozen model behind one small class, and how to load it."""
+"""The frozen model behind one small class, and how to load it.
+
+Importing the package, and asking for the default base's name, does not import torch.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .default import default_base
-from .hub import cached_folder, split_hub_id
-from .likeness import Likeness
-from .load import EMBEDDED, load_base
-from .peek import peek_family
-from .pipelines import open_pipeline
-from .precision import compute_dtype
-from .prompt_embeds import PromptEmbeds
-from .stable_diffusion import StableDiffusion
-from .stable_diffusion_xl import StableDiffusionXL
+
+if TYPE_CHECKING:
+    from .hub import cached_folder, split_hub_id
+    from .likeness import Likeness
+    from .load import EMBEDDED, load_base
+    from .peek import peek_family
+    from .pipelines import open_pipeline
+    from .precision import compute_dtype
+    from .prompt_embeds import PromptEmbeds
+    from .stable_diffusion import StableDiffusion
+    from .stable_diffusion_xl import StableDiffusionXL
 
 __all__ = [
     "EMBEDDED",
@@ -27,3 +35,26 @@ __all__ = [
     "peek_family",
     "split_hub_id",
 ]
+
+_LATE = {
+    "EMBEDDED": "load",
+    "Likeness": "likeness",
+    "PromptEmbeds": "prompt_embeds",
+    "StableDiffusion": "stable_diffusion",
+    "StableDiffusionXL": "stable_diffusion_xl",
+    "cached_folder": "hub",
+    "compute_dtype": "precision",
+    "load_base": "load",
+    "open_pipeline": "pipelines",
+    "peek_family": "peek",
+    "split_hub_id": "hub",
+}
+
+if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        globals()[name] = value
+        return value

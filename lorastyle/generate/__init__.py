@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .library import adapter_folders, find_adapter
-from .metadata import read_request, save_picture
+from .metadata import (
+    PICTURE_FORMATS,
+    check_picture_name,
+    portable_request,
+    read_request,
+    read_settings,
+    save_picture,
+)
 from .request import AdapterUse, GenerateRequest
 from .schedulers import SCHEDULERS
 
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
     from .sampling import Start, denoise
 
 __all__ = [
+    "PICTURE_FORMATS",
     "SCHEDULERS",
     "AdapterUse",
     "Engine",
@@ -22,9 +30,12 @@ __all__ = [
     "Picture",
     "Start",
     "adapter_folders",
+    "check_picture_name",
     "denoise",
     "find_adapter",
+    "portable_request",
     "read_request",
+    "read_settings",
     "refuse_other_family",
     "save_picture",
 ]
