@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -40,6 +40,7 @@ def generate(
     hires: float | None = None,
     hires_strength: Annotated[float | None, _MORE] = None,
     base: str | None = None,
+    memory: Annotated[Literal["auto", "fast", "offload", "int8", "nf4", "sequential"], _MORE] = "auto",
 ) -> None:
     """Draw pictures from words, with adapters.
 
@@ -66,6 +67,8 @@ def generate(
         hires: draw, then enlarge that many times and draw the details: 1.5, 2.
         hires_strength: how much of the enlarged picture is drawn anew; 0.4 if left out.
         base: "embedded", a checkpoint file, a folder, or a Hub id such as org/model.
+        memory: how the base is kept, each with less memory: fast, offload, int8, nf4, sequential; auto takes
+            the first that fits.
     """
     from lorastyle.generate import AdapterUse, GenerateRequest, find_adapter
 
@@ -100,13 +103,21 @@ def generate(
     check_out(out)
     files = [find_adapter(use.name) for use in request.adapters]  # before anything slow
     from lorastyle.bases import default_base, load_base, peek_family
-    from lorastyle.generate import Engine, refuse_other_family
+    from lorastyle.generate import Engine, choose_memory, refuse_other_family
 
     if family := peek_family(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
             refuse_other_family(file, family, base or default_base())
-    engine = Engine(load_base(base))
-    say(base_line(engine.base.name))
+    loaded = load_base(base, memory=None if memory == "auto" else memory)
+    say(base_line(loaded.name))
+    if memory == "auto":
+        choice = choose_memory(loaded, request)
+        loaded.placement.arrange(choice.mode)
+        if choice.mode != "fast":
+            say(f"memory: {choice.why}")
+        engine = Engine(loaded, batch_size=choice.pictures)
+    else:
+        engine = Engine(loaded)
     draw(engine, request, out)
 
 

@@ -12,6 +12,7 @@ from .schedulers import SCHEDULERS
 if TYPE_CHECKING:
     from .engine import Engine, Picture
     from .residents import refuse_other_family
+    from .room import choose_memory
     from .sampling import Start, denoise
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Picture",
     "Start",
     "adapter_folders",
+    "choose_memory",
     "denoise",
     "find_adapter",
     "read_request",
@@ -36,6 +38,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stay
             "Engine": "engine",
             "Picture": "engine",
             "Start": "sampling",
+            "choose_memory": "room",
             "denoise": "sampling",
             "refuse_other_family": "residents",
         }
