@@ -20,7 +20,7 @@ def memory(
     pixels: int,
     checkpointing: bool,
 ) -> int:
-    """Bytes on the device: weights, the adapter with its gradient and two moments, and what a step keeps for
+    """Bytes on the device: the adapter with its gradient and two moments, weights, and what a step keeps for
     its gradient or a sample's decoding wants, whichever is more.
 
     On a CPU a step keeps, by rule of thumb, 1,000 values of the first level's width per latent pixel of a
@@ -40,12 +40,11 @@ def memory(
         each = activations(base)
         kept = latent_pixels * (each.checkpointed if checkpointing else each.training)
     words = sum(parts[name] for name in base.text_encoders)
-    step = parts["unet"] + 16 * trainable + kept
-    sample = parts["unet"] + 16 * trainable + autoencoder_bytes(base, pixels)
+    decoding = autoencoder_bytes(base, mode, pixels)
     if not mode.offloads:
-        return words + max(step + vae, sample)
+        return 16 * trainable + words + parts["unet"] + max(vae + kept, decoding)
     resident = words if set(trained) & set(base.text_encoders) else 0
-    return max(step + resident, sample + resident, words)
+    return 16 * trainable + max(parts["unet"] + resident + kept, decoding, words)
 
 
 def seconds_per_picture(

@@ -26,6 +26,8 @@ class MemoryMode:
         offloads: parts wait in the machine's memory and are on the device only while they work.
         bits: linear layers of the UNet and the text encoders are held in so many bits; 0 is as they are.
         sequential: the UNet's layers are fetched one by one, each time; for drawing only.
+        tiles: pixels a side of the tiles in which the autoencoder takes pictures of more than `WHOLE`; 0 leaves
+            that to the base, which takes larger ones whole.
     """
 
     name: str
@@ -33,16 +35,20 @@ class MemoryMode:
     offloads: bool = False
     bits: int = 0
     sequential: bool = False
+    tiles: int = 0
 
 
+WHOLE = 768 * 768
 MODES: Mapping[str, MemoryMode] = {
     mode.name: mode
     for mode in (
         MemoryMode("fast", "everything stays on the device"),
         MemoryMode("offload", "idle parts wait in the machine's memory", offloads=True),
-        MemoryMode("int8", "as offload, with linear layers in 8 bits", offloads=True, bits=8),
-        MemoryMode("nf4", "as offload, with linear layers in 4 bits", offloads=True, bits=4),
-        MemoryMode("sequential", "the UNet is fetched layer by layer", offloads=True, sequential=True),
+        MemoryMode("int8", "as offload, with linear layers in 8 bits", offloads=True, bits=8, tiles=512),
+        MemoryMode("nf4", "as offload, with linear layers in 4 bits", offloads=True, bits=4, tiles=512),
+        MemoryMode(
+            "sequential", "the UNet is fetched layer by layer", offloads=True, sequential=True, tiles=512
+        ),
     )
 }
 FOR_DRAWING = (AUTO, *MODES)

@@ -2,8 +2,8 @@
 
 Weights are counted. What a pass through the UNet holds besides them is a number of bytes for each latent
 pixel of a batch and each channel of the first level; `python -m benchmarks.memory` computes it from the
-architecture, without a card: bfloat16 products, float32 norms, attention that keeps no matrix of all pairs, as
-autocast has it on CUDA.
+architecture, without a card: bfloat16 products, float32 norms, attention that keeps no matrix of all pairs,
+as autocast has it on CUDA.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 
 from lorastyle.errors import BaseError
 
-from .memory import MODES, MemoryMode
+from .memory import MODES, WHOLE, MemoryMode
 from .quantised import BYTES, has_bitsandbytes, linear_layers
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ MOST_PIXELS_WHOLE = 1536 * 1536
 """The autoencoder wants far more than the UNet for a picture: so few pictures at once, and larger ones in
 tiles."""
 AUTOENCODER = 32
-"""Bytes for each pixel and each channel of its first level, in float32: 24 computed, and what cuDNN works in."""
+"""Bytes for each pixel and each channel of its first level, in float32: 24 computed, and what cuDNN wants."""
 SPARE = 0.9
 """Share of the free memory that is counted on: allocators leave gaps, and other programs want some."""
 
@@ -50,6 +50,7 @@ class Activations:
 
 ACTIVATIONS: Mapping[str, Activations] = {
     "sd1": Activations(54, 960, 220),
+    "sd2": Activations(54, 960, 220),
     "sdxl": Activations(40, 1640, 155),
 }
 OTHER = Activations(60, 2000, 500)
@@ -118,12 +119,12 @@ def activations(base: StableDiffusion) -> Activations:
     return Activations(known.drawing * times, known.training * times, known.checkpointed * times)
 
 
-def autoencoder_bytes(base: StableDiffusion, pixels: int, pictures: int = 1) -> int:
+def autoencoder_bytes(base: StableDiffusion, mode: MemoryMode, pixels: int, pictures: int = 1) -> int:
     """Of the autoencoder at work on pictures of so many pixels, its weights included."""
     vae = base.pipe.vae
     at_once = pixels * min(pictures, max(1, PIXELS_AT_ONCE // pixels))
-    if pixels > MOST_PIXELS_WHOLE:
-        at_once = int(vae.tile_sample_min_size) ** 2
+    if pixels > MOST_PIXELS_WHOLE or (mode.tiles and pixels > WHOLE):
+        at_once = (mode.tiles or int(vae.tile_sample_min_size)) ** 2
     return weight_bytes(vae) + at_once * int(vae.config.block_out_channels[0]) * AUTOENCODER
 
 
@@ -132,7 +133,7 @@ def drawing_bytes(base: StableDiffusion, mode: MemoryMode, pixels: int, pictures
     latent = pixels // base.pixels_per_latent**2
     unet, words = unet_bytes(base, mode), words_bytes(base, mode)
     denoising = unet + 2 * pictures * latent * activations(base).drawing
-    decoding = autoencoder_bytes(base, pixels, pictures)
+    decoding = autoencoder_bytes(base, mode, pixels, pictures)
     if mode.offloads:
         return max(words, denoising, decoding)
     return words + max(denoising + weight_bytes(base.pipe.vae), decoding + unet)

@@ -43,16 +43,20 @@ class Placement:
 
     @contextmanager
     def using(self, *names: str) -> Generator[None]:
-        """These parts are on the device for the length of a `with` block; then those that waited before it
-        wait again. Blocks may lie within one another.
+        """These parts are on the device for the length of a `with` block; then all are where they were before.
 
-        Where a gradient is wanted, the backward pass belongs into the block too.
+        What has to be fetched works alone: parts of a block around this one wait meanwhile, unless they are
+        named here too. Where a gradient is wanted, the backward pass belongs into the block.
         """
         with ExitStack() as stack:
             for name in names:
                 self._using[name] += 1
                 stack.callback(self._leave, name)
-                if self._using[name] == 1 and name in self._waiting:
+            if missing := [name for name in names if name in self._waiting]:
+                for name in self._movable - self._waiting - set(names):
+                    stack.callback(self._move, name, self.device)
+                    self._move(name, HOME)
+                for name in missing:
                     stack.callback(self._move, name, HOME)  # before fetching it, which may end half-way
                     self._move(name, self.device)
             yield
@@ -77,6 +81,10 @@ class Placement:
         for name in self.parts:
             self._move(name, HOME if mode.offloads else self.device)
         self._fetch_by_layer(mode.sequential)
+
+    @property
+    def _movable(self) -> set[str]:
+        return set(self.parts) - ({"unet"} if self.mode.sequential else set())
 
     def _leave(self, name: str) -> None:
         self._using[name] -= 1

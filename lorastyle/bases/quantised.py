@@ -11,6 +11,7 @@ Here training and drawing compute the same thing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
@@ -149,18 +150,20 @@ def _restore_8(codes: Tensor, scales: Tensor, shape: tuple[int, int], dtype: tor
 
 
 def _round_4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    flat = weight.float().flatten()
+    blocks = F.pad(flat, (0, -flat.numel() % BLOCK)).view(-1, BLOCK)
     codes, state = _bitsandbytes().quantize_4bit(
-        weight.contiguous(), blocksize=BLOCK, quant_type="nf4", compress_statistics=False
+        blocks, blocksize=BLOCK, quant_type="nf4", compress_statistics=False
     )
     return codes, state.absmax
 
 
 def _restore_4(codes: Tensor, scales: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    # One block a row: bitsandbytes' kernels for CPUs take wrong scales where rows do not end with a block.
+    blocks = torch.Size((scales.numel(), BLOCK))
     functional = _bitsandbytes()
-    state = functional.QuantState(
-        absmax=scales, shape=torch.Size(shape), dtype=dtype, blocksize=BLOCK, quant_type="nf4"
-    )
-    return functional.dequantize_4bit(codes, state)
+    state = functional.QuantState(absmax=scales, shape=blocks, dtype=dtype, blocksize=BLOCK, quant_type="nf4")
+    return functional.dequantize_4bit(codes, state).flatten()[: math.prod(shape)].view(shape)
 
 
 _ROUND: dict[int, Callable[[Tensor], tuple[Tensor, Tensor]]] = {8: _round_8, 4: _round_4}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lorastyle.errors import BaseError
 
 from .family import family_from_width
+from .memory import WHOLE
 from .needs import MOST_PIXELS_WHOLE, PIXELS_AT_ONCE
 from .placement import Placement
 from .precision import compute_dtype
@@ -192,8 +193,7 @@ class StableDiffusion:
             BaseError: the moments are not finite.
         """
         pixels = pixels.to(self.device, torch.float32)
-        large = pixels.shape[-2] * pixels.shape[-1] > MOST_PIXELS_WHOLE
-        with self.placement.using("vae"), _tiled(self.pipe.vae, large):
+        with self._autoencoder(pixels.shape[-2] * pixels.shape[-1]):
             moments = self.pipe.vae.encode(pixels).latent_dist.parameters
         return _finite(moments, "encoding pictures")
 
@@ -214,7 +214,7 @@ class StableDiffusion:
         latents = latents / float(self.pipe.vae.config.scaling_factor)
         pixels_each = latents.shape[-2] * latents.shape[-1] * self.pixels_per_latent**2
         at_once = max(1, PIXELS_AT_ONCE // pixels_each)
-        with self.placement.using("vae"), _tiled(self.pipe.vae, pixels_each > MOST_PIXELS_WHOLE):
+        with self._autoencoder(pixels_each):
             pixels = torch.cat([self.pipe.vae.decode(some).sample for some in latents.split(at_once)])
         return _finite(pixels, "decoding latents").clamp(-1.0, 1.0)
 
@@ -256,6 +256,14 @@ class StableDiffusion:
         """Weight shape of every Linear (out, in) and Conv2d (out, in, kh, kw): {component: {path: shape}}."""
         return {component: dict(shapes) for component, shapes in self._shapes.items()}
 
+    @contextmanager
+    def _autoencoder(self, pixels: int) -> Generator[None]:
+        """It is on the device, and takes pictures of so many pixels whole or in tiles."""
+        mode = self.placement.mode
+        large = pixels > MOST_PIXELS_WHOLE or (mode.tiles > 0 and pixels > WHOLE)
+        with self.placement.using("vae"), _tiled(self.pipe.vae, mode.tiles) if large else nullcontext():
+            yield
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
             self.device.type,
@@ -265,16 +273,17 @@ class StableDiffusion:
 
 
 @contextmanager
-def _tiled(vae: Any, wanted: bool) -> Generator[None]:
-    """The autoencoder works in tiles, where that is wanted and was not so already."""
-    earlier = bool(vae.use_tiling)
-    if wanted and not earlier:
-        vae.enable_tiling()
+def _tiled(vae: Any, side: int) -> Generator[None]:
+    """The autoencoder works in tiles of so many pixels a side; 0 is its own size."""
+    before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
+    vae.enable_tiling()
+    if side:
+        vae.tile_latent_min_size = side * vae.tile_latent_min_size // vae.tile_sample_min_size
+        vae.tile_sample_min_size = side
     try:
         yield
     finally:
-        if wanted and not earlier:
-            vae.disable_tiling()
+        vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
 def _weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
