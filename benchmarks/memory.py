@@ -1,9 +1,9 @@
 """How many bytes does a base want? Computed from the architecture, without a card and without weights.
 
-    python -m benchmarks.memory             # some minutes: every layer of SD 1.5, SD 2.1 and SDXL is walked through
+    python -m benchmarks.memory             # SD 1.5, SD 2.1 and SDXL, a minute or two
 
-Tensors are fake: they have shapes and no numbers. Every storage that is alive is counted, and the most at once
-is told for each latent pixel of a batch and each channel of the UNet's first level, which is how
+Tensors are fake: they have shapes and no numbers. Every storage that is alive is counted, and the most at
+once is told for each latent pixel of a batch and each channel of the UNet's first level, which is how
 `lorastyle.bases.needs` keeps it. Autocast is the CPU's, with norms in float32 as on CUDA; attention keeps no
 matrix of all pairs. The adapter is of rank 16 on attention and feed-forward. The last table is what the modes
 want on a card by these figures: computed, not measured.
@@ -82,14 +82,13 @@ class Living(TorchDispatchMode):
 
     def __init__(self, known: list[Tensor]) -> None:
         super().__init__()
-        self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+        self._sizes = {_key(tensor): 0 for tensor in known}
         self._now = self.most = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         answer = func(*args, **(kwargs or {}))
         for tensor in (leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor)):
-            storage = tensor.untyped_storage()
-            key = storage._cdata
+            storage, key = tensor.untyped_storage(), _key(tensor)
             if key not in self._sizes:
                 self._sizes[key] = storage.nbytes()
                 self._now += storage.nbytes()
@@ -99,6 +98,11 @@ class Living(TorchDispatchMode):
 
     def _gone(self, key: int) -> None:
         self._now -= self._sizes.pop(key, 0)
+
+
+def _key(tensor: Tensor) -> int:
+    """The same for all views of a storage; one that was asked for its data would not be fake."""
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager
@@ -209,7 +213,7 @@ def weights_table() -> Table:
         table.add_column(heading, justify="left" if heading == "base" else "right")
     for family, name in NAMES.items():
         with torch.device("meta"):
-            unet = make_unet(family).to(torch.bfloat16)
+            unet = nn.Module.to(make_unet(family), torch.bfloat16)
         linear = sum(m.weight.numel() for m in unet.modules() if isinstance(m, nn.Linear))
         count = sum(p.numel() for p in unet.parameters())
         sizes = (weight_bytes(unet, MODES[mode].bits) for mode in ("fast", "int8", "nf4"))

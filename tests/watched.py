@@ -1,7 +1,7 @@
 """A base whose parts are moved on paper, for there is no accelerator here.
 
-It is told that it computes on "cuda". What its parts are asked to do is recorded, and every part complains when
-it is called while it is not there.
+It is told that it computes on "cuda". What its parts are asked to do is recorded, and every part complains
+when it is called while it is not there.
 """
 
 from __future__ import annotations

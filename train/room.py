@@ -134,6 +134,6 @@ def _too_little(
     extra = "" if "nf4" in {mode for mode, _ in wanted} else ' pip install bitsandbytes adds the mode "nf4".'
     return (
         f"memory: training at {resolution} pixels with {batch} a step does not fit {base.device}: it would "
-        f"want {listed(told)}, and {gigabytes(free)} are free. Close what else uses the card, or train with less: "
-        f"{', '.join(less)}. Naming a mode, such as --memory int8, tries all the same.{extra}"
+        f"want {listed(told)}, and {gigabytes(free)} are free. Close what else uses the card, or train with "
+        f"less: {', '.join(less)}. Naming a mode, such as --memory int8, tries all the same.{extra}"
     )

@@ -26,8 +26,8 @@ class MemoryMode:
         offloads: parts wait in the machine's memory and are on the device only while they work.
         bits: linear layers of the UNet and the text encoders are held in so many bits; 0 is as they are.
         sequential: the UNet's layers are fetched one by one, each time; for drawing only.
-        tiles: pixels a side of the tiles in which the autoencoder takes pictures of more than `WHOLE`; 0 leaves
-            that to the base, which takes larger ones whole.
+        tiles: pixels a side of the tiles in which the autoencoder takes pictures of more than `WHOLE`; 0
+            leaves that to the base, which takes larger ones whole.
     """
 
     name: str

@@ -141,7 +141,7 @@ def drawing_bytes(base: StableDiffusion, mode: MemoryMode, pixels: int, pictures
 
 def choose_for_drawing(base: StableDiffusion, pixels: int | None = None, most: int = 4) -> Choice:
     """The first mode that fits: without rounding and with as many pictures at once, then with fewer, then
-    with fewer bits, then layer by layer. On anything but a CUDA device it is "fast": there is one memory only.
+    with fewer bits, then layer by layer. On anything but a CUDA device it is "fast": there is one memory.
 
     Args:
         base: with its weights still in the machine's memory.

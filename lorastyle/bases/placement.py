@@ -43,7 +43,7 @@ class Placement:
 
     @contextmanager
     def using(self, *names: str) -> Generator[None]:
-        """These parts are on the device for the length of a `with` block; then all are where they were before.
+        """These parts are on the device for the length of a `with` block; then all are where they were.
 
         What has to be fetched works alone: parts of a block around this one wait meanwhile, unless they are
         named here too. Where a gradient is wanted, the backward pass belongs into the block.
@@ -112,8 +112,8 @@ class Placement:
     def _check(self, mode: MemoryMode) -> None:
         if self.mode.bits and mode.bits != self.mode.bits:
             raise BaseError(
-                f'The base is loaded as "{self.mode.name}" and the other weights are gone. Load it again with '
-                f'memory="{mode.name}".'
+                f'The base is loaded as "{self.mode.name}" and the other weights are gone. Load it again '
+                f'with memory="{mode.name}".'
             )
         if busy := [name for name, count in self._using.items() if count]:
             raise BaseError(f'The base is at work ({", ".join(busy)}). Choose "{mode.name}" when it is not.')
@@ -122,6 +122,6 @@ class Placement:
             isinstance(m, GatedLayer) for part in self.parts.values() for m in part.modules()
         ):
             raise BaseError(
-                f'Adapters are attached, and "{mode.name}" changes the layers beneath them. Choose it first, or '
-                "detach() the bank for it."
+                f'Adapters are attached, and "{mode.name}" changes the layers beneath them. Choose it first, '
+                "or detach() the bank for it."
             )

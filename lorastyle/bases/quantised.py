@@ -118,14 +118,14 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
 def has_bitsandbytes() -> bool:
     """Whether 4 bits can be used here."""
     try:
-        _bitsandbytes()
+        bitsandbytes_functions()
     except BaseError:
         return False
     return True
 
 
 @cache
-def _bitsandbytes() -> Any:
+def bitsandbytes_functions() -> Any:
     """bitsandbytes' functions, imported when first wanted."""
     try:
         with quiet_logger("bitsandbytes"):  # it tells of kernels that are not used here
@@ -152,7 +152,7 @@ def _restore_8(codes: Tensor, scales: Tensor, shape: tuple[int, int], dtype: tor
 def _round_4(weight: Tensor) -> tuple[Tensor, Tensor]:
     flat = weight.float().flatten()
     blocks = F.pad(flat, (0, -flat.numel() % BLOCK)).view(-1, BLOCK)
-    codes, state = _bitsandbytes().quantize_4bit(
+    codes, state = bitsandbytes_functions().quantize_4bit(
         blocks, blocksize=BLOCK, quant_type="nf4", compress_statistics=False
     )
     return codes, state.absmax
@@ -161,7 +161,7 @@ def _round_4(weight: Tensor) -> tuple[Tensor, Tensor]:
 def _restore_4(codes: Tensor, scales: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     # One block a row: bitsandbytes' kernels for CPUs take wrong scales where rows do not end with a block.
     blocks = torch.Size((scales.numel(), BLOCK))
-    functional = _bitsandbytes()
+    functional = bitsandbytes_functions()
     state = functional.QuantState(absmax=scales, shape=blocks, dtype=dtype, blocksize=BLOCK, quant_type="nf4")
     return functional.dequantize_4bit(codes, state).flatten()[: math.prod(shape)].view(shape)
 

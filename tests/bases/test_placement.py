@@ -192,9 +192,11 @@ def test_a_mode_that_rounds_takes_large_pictures_in_tiles(monkeypatch: pytest.Mo
     vae = base.pipe.vae
     before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
     monkeypatch.setattr("lorastyle.bases.stable_diffusion.WHOLE", 64 * 64)
-    vae.post_quant_conv.register_forward_pre_hook(
-        lambda *_: sides.append((vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size))
-    )
+
+    def note(*_: object) -> None:
+        sides.append((vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size))
+
+    vae.post_quant_conv.register_forward_pre_hook(note)
     for mode, side in (("offload", 16), ("int8", 8), ("int8", 16)):
         base.placement.arrange(mode)
         sides.clear()

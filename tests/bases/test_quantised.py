@@ -11,7 +11,7 @@ from torch import nn
 
 from lorastyle.bank import attach
 from lorastyle.bases import load_base, rounded_modes, weight_bytes
-from lorastyle.bases.quantised import QuantisedLinear, _bitsandbytes, has_bitsandbytes, quantise
+from lorastyle.bases.quantised import QuantisedLinear, bitsandbytes_functions, has_bitsandbytes, quantise
 from lorastyle.errors import AdapterError, BaseError
 from tests.bank.adapters import random_adapter, same_bits
 
@@ -132,13 +132,15 @@ def test_the_embedded_base_answers_nearly_the_same() -> None:
         assert not any(isinstance(m, QuantisedLinear) for m in rounded.pipe.vae.modules())
 
 
-def test_without_bitsandbytes_4_bits_are_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_withoutbitsandbytes_functions_4_bits_are_refused(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    _bitsandbytes.cache_clear()
+    bitsandbytes_functions.cache_clear()
     try:
         assert not has_bitsandbytes() and rounded_modes() == ("int8",)
-        with pytest.raises(BaseError, match='pip install "bitsandbytes.*or choose "int8"'):
+        with pytest.raises(BaseError, match=r'pip install "bitsandbytes.*or choose "int8"'):
             load_base(str(saved), device="cpu", memory="nf4")
         assert load_base(str(saved), device="cpu", memory="int8").placement.mode.bits == 8
     finally:
-        _bitsandbytes.cache_clear()
+        bitsandbytes_functions.cache_clear()
