@@ -13,7 +13,10 @@ from .default import default_base
 from .family import family_from_width
 from .folder import BaseFolder, inspect_folder
 from .hub import fetch, split_hub_id
+from .memory import AUTO, memory_mode
+from .needs import choose_for_drawing
 from .pipelines import open_pipeline
+from .placement import HOME
 from .precision import best_device, compute_dtype
 from .quiet import quiet
 from .single_file import check_prediction_type, inspect_checkpoint, read_checkpoint
@@ -38,6 +41,7 @@ def load_base(
     *,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    memory: str | None = AUTO,
     prediction_type: str | None = None,
 ) -> StableDiffusion:
     """Load a base, frozen and in eval mode.
@@ -48,11 +52,17 @@ def load_base(
             "@revision" where it matters (from the local cache when it is there). None: `default_base()`.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the best there is.
         dtype: what the UNet computes in; None asks `compute_dtype`. The other parts stay float32.
+        memory: how it is kept, one of `MODES`; "auto" chooses what fits the device for drawing. None leaves
+            the choice to `base.placement.arrange`; until then everything waits in the machine's memory.
         prediction_type: "epsilon" or "v_prediction", where you know better than the folder or the file.
 
     Raises:
-        BaseError: no such base, no network, a part missing, weights damaged, or an unsupported family.
+        BaseError: no such base, no network, a part missing, weights damaged, or an unsupported family; or
+            nothing fits the device's memory.
+        ConfigError: no such memory mode.
     """
+    if memory not in (None, AUTO):
+        memory_mode(memory)
     name = default_base() if name is None else name
     target = _device(device)
     dtype = compute_dtype(target) if dtype is None else dtype
@@ -64,14 +74,18 @@ def load_base(
     stored = torch.float32 if target.type == "cpu" else dtype
     path = _locate(name)
     if path.is_file():
-        pipe, family = _read_file(path, name, target, stored, prediction_type)
+        there = target if memory == "fast" else HOME
+        pipe, family = _read_file(path, name, there, stored, prediction_type)
     else:
         folder = inspect_folder(path, name)
         pipe, family = _read(folder, name), folder.family
         _override(pipe, prediction_type)
     with quiet():
         pipe.unet.to(stored)
-        return open_pipeline(pipe.to(target), name=name, family=family, dtype=dtype)
+        base = open_pipeline(pipe, name=name, family=family, dtype=dtype, device=target)
+        if memory is not None:
+            base.placement.arrange(choose_for_drawing(base).mode if memory == AUTO else memory)
+    return base
 
 
 def _read_file(
@@ -97,16 +111,20 @@ def _override(pipe: Any, prediction_type: str | None) -> None:
 
 def _device(device: str | None) -> torch.device:
     if device is None:
-        return best_device()
+        return _numbered(best_device())
     try:
-        target = torch.device(device)
-        torch.empty(0, device=target)
+        target = _numbered(torch.device(device))
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
         raise BaseError(
             f'The device "{device}" cannot be used ({why}). Use "cpu", or leave it out.'
         ) from error
     return target
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """As its tensors name it: "cuda" is cuda:0."""
+    return torch.empty(0, device=device).device
 
 
 def _locate(name: str) -> Path:
