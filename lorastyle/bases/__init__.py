@@ -1,16 +1,24 @@
-"""The frozen model behind one small class, and how to load it."""
+"""The frozen model behind one small class, and how to load it.
+
+Which base is meant when none is named is told without importing torch.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .default import default_base
-from .likeness import Likeness
-from .load import EMBEDDED, load_base
-from .peek import peek_family
-from .pipelines import open_pipeline
-from .precision import compute_dtype
-from .prompt_embeds import PromptEmbeds
-from .stable_diffusion import StableDiffusion
-from .stable_diffusion_xl import StableDiffusionXL
+
+if TYPE_CHECKING:
+    from .likeness import Likeness
+    from .load import EMBEDDED, load_base
+    from .peek import peek_family
+    from .pipelines import open_pipeline
+    from .precision import compute_dtype
+    from .prompt_embeds import PromptEmbeds
+    from .stable_diffusion import StableDiffusion
+    from .stable_diffusion_xl import StableDiffusionXL
 
 __all__ = [
     "EMBEDDED",
@@ -24,3 +32,23 @@ __all__ = [
     "open_pipeline",
     "peek_family",
 ]
+
+_ROOMS = {
+    "EMBEDDED": "load",
+    "Likeness": "likeness",
+    "PromptEmbeds": "prompt_embeds",
+    "StableDiffusion": "stable_diffusion",
+    "StableDiffusionXL": "stable_diffusion_xl",
+    "compute_dtype": "precision",
+    "load_base": "load",
+    "open_pipeline": "pipelines",
+    "peek_family": "peek",
+}
+
+if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them
+
+    def __getattr__(name: str) -> object:
+        if name not in _ROOMS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+        return value

@@ -15,12 +15,6 @@ from lorastyle.errors import ConfigError
 _OTHER_PICTURES = frozenset({".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 
 
-def slug(text: str, length: int = 48) -> str:
-    """`A cat, sticker style!` -> `a-cat-sticker-style`: letters of any language, digits, hyphens."""
-    words = re.sub(r"[\W_]+", "-", text.lower()).strip("-")
-    return words[:length].rstrip("-") or "picture"
-
-
 def names_one_file(out: Path) -> bool:
     """Whether `--out` is a picture's name rather than a folder's."""
     return out.suffix.lower() == ".png"
