@@ -16,6 +16,7 @@ from .entries import Entry
 from .expand import Expansion, Item, digest, expand
 from .grid import GridAxis, draw_grid, grid_manifest, parse_axis
 from .history import History, Kept, State
+from .keys import ONE_ADAPTER
 from .manifest import Manifest, read_manifest
 from .names import Template, slug
 from .order import cost, order, parse_shard, shard
@@ -27,6 +28,7 @@ from .sheet import MOST_ON_SHEET, Cell, contact_sheets, to_jpeg, to_png
 
 __all__ = [
     "MOST_ON_SHEET",
+    "ONE_ADAPTER",
     "Cell",
     "Drawer",
     "Entry",

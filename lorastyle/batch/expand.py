@@ -142,6 +142,9 @@ def _single(request: GenerateRequest, open_seeds: Counter[str]) -> Iterator[Gene
         key = digest({**request.to_dict(), "number": 1})
         seed = int(digest([key, open_seeds[key]])[:8], 16)
         open_seeds[key] += 1
+    if request.number == 1 and request.seed is not None:
+        yield request
+        return
     for i in range(request.number):
         yield replace(request, seed=seed + i, number=1)
 

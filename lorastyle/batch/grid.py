@@ -155,9 +155,9 @@ def _side(sizes: Sequence[tuple[int, int]], columns: int, rows: int) -> int:
 
 
 def _label(key: str, value: object) -> str:
-    if key in _PROMPTS:
-        return str(value) or "(none)"
     if key == "adapters":
         uses = adapter_list(value)
         return " + ".join(str(use) for use in uses) if uses else "no adapter"
+    if isinstance(value, str):
+        return value or "(none)"
     return f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"

@@ -6,7 +6,6 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable
-from pathlib import PurePosixPath
 
 from lorastyle.errors import ConfigError, near_miss, shortened
 from lorastyle.generate import GenerateRequest
@@ -74,7 +73,12 @@ class Template:
             if not re.fullmatch(r"0?\d{0,3}", spec or ""):
                 raise ConfigError(f"name: {shortened(pattern)}: {shortened(spec)} is no width; such as :05.")
         self._parts = [(text, field, spec or "") for text, field, spec, _ in parts]
-        _check_path("".join(text for text, *_ in self._parts), pattern)
+        shape = "".join(text + ("" if field is None else "x") for text, field, _ in self._parts)
+        if not is_inside(shape) or "\\" in shape:
+            raise ConfigError(
+                f"name: {shortened(pattern)} leads out of the folder of the pictures; use / for folders in it, "
+                "and neither .. nor drives."
+            )
 
     def fill(self, index: int, request: GenerateRequest, key: str) -> str:
         """The name of one picture, with its suffix: a relative path, its parts separated by `/`."""
@@ -85,10 +89,10 @@ class Template:
         *folders, last = [safe_part(part) for part in filled.split("/") if part.strip()] or ["picture"]
         # A folder is not named as a picture, so that no picture can be in its way.
         folders = [f"{part}_" if part.lower().endswith(SUFFIXES) else part for part in folders]
-        path = PurePosixPath(*folders, last)
-        suffix = path.suffix.lower() if path.suffix.lower() in SUFFIXES else ""
-        stem = path.name[: len(path.name) - len(suffix)]
-        return str(path.with_name(f"{_cut(stem) or 'picture'}{suffix or '.png'}"))
+        stem, dot, suffix = last.rpartition(".")
+        if not stem or f".{suffix.lower()}" not in SUFFIXES:
+            stem, dot, suffix = last, ".", "png"
+        return "/".join([*folders, f"{_cut(stem) or 'picture'}{dot}{suffix.lower()}"])
 
 
 class Names:
@@ -122,8 +126,8 @@ class Names:
 
 def with_suffix(name: str, more: str) -> str:
     """`cats/a.png`, `1f` -> `cats/a-1f.png`."""
-    path = PurePosixPath(name)
-    return str(path.with_name(f"{path.stem}-{more}{path.suffix}"))
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}-{more}.{suffix}"
 
 
 def safe_part(text: str) -> str:
@@ -136,15 +140,7 @@ def safe_part(text: str) -> str:
 def is_inside(name: str) -> bool:
     """Whether a relative path stays in its folder, on every system."""
     parts = re.split(r"[/\\]", name)
-    return bool(name) and ".." not in parts and parts[0] != "" and ":" not in parts[0] and "\0" not in name
-
-
-def _check_path(text: str, pattern: str) -> None:
-    if not is_inside(text or "x") or "\\" in text:
-        raise ConfigError(
-            f"name: {shortened(pattern)} leads out of the folder of the pictures; use / for folders in it, "
-            "and neither .. nor drives."
-        )
+    return bool(name) and ".." not in parts and parts[0] != "" and "\0" not in name and not re.match("[A-Za-z]:", name)
 
 
 def _written(field: str, value: object, spec: str) -> str:

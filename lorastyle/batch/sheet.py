@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorastyle.pictures import FORMATS, GREY, Paper, Unusable, line_height, open_picture
+from lorastyle.pictures import FORMATS, GREY, Paper, Unusable, fit_text, line_height, open_picture
 
 MARGIN, GAP, TOP = 32, 16, 76
 SIDE = 176  # pixels of a small picture, its longer side
@@ -26,7 +26,7 @@ class Cell:
     Attributes:
         path: None where it was not drawn.
         label: what it shows.
-        note: a second line in grey; why it was not drawn, where it was not.
+        note: what else, in grey; why it was not drawn, where it was not.
     """
 
     path: Path | None
@@ -88,7 +88,8 @@ def _sheet(cells: Sequence[Cell], title: str, subtitle: str) -> Image.Image:
     sizes = [picture_size(cell.path) for cell in cells]
     shapes = [SIDE if size is None else fitted(size, SIDE)[1] for size in sizes]
     rows = [slice(i, i + columns) for i in range(0, len(cells), columns)]
-    under = 2 * line_height(_LETTERS) + line_height(_LETTERS) + 8
+    notes = max(len(fit_text(cell.note, _LETTERS, SIDE, 2)) if cell.path else 1 for cell in cells)
+    under = (notes + 2) * line_height(_LETTERS) + 8
     heights = [max(shapes[row]) + under for row in rows]
     width = 2 * MARGIN + columns * SIDE + (columns - 1) * GAP
     paper = Paper(width, TOP + sum(heights) + GAP * (len(rows) - 1) + MARGIN)
@@ -105,9 +106,8 @@ def _sheet(cells: Sequence[Cell], title: str, subtitle: str) -> Image.Image:
             else:
                 small = fitted(picture.size, SIDE)
                 paper.picture(picture, (x + (SIDE - small[0]) // 2, y + top - small[1]), small)
-                note_at = (x, y + top + 6)
-                paper.text(note_at, cell.note, _LETTERS, SIDE, fill=GREY)
-            label_at = (x, y + top + 6 + line_height(_LETTERS))
+                paper.text((x, y + top + 6), cell.note, _LETTERS, SIDE, fill=GREY, lines=notes)
+            label_at = (x, y + top + 6 + notes * line_height(_LETTERS))
             paper.text(label_at, cell.label, _LETTERS, SIDE, lines=2)
         y += height + GAP
     return paper.image

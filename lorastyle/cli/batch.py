@@ -151,12 +151,17 @@ def _in_words(job: Job) -> str:
     return f"{prompt} ({', '.join(parts)})"
 
 
+def _note(job: Job) -> str:
+    uses = [f"{Path(use.name).stem} {use.scale:g}" for use in job.item.request.adapters]
+    return ", ".join([f"#{job.item.index}", f"seed {job.item.request.seed}", *uses])
+
+
 def _sheets(plan: Plan, results: Results, title: str, *, new: bool) -> Iterator[Path]:
     """Make the contact sheets; only those that are not there, where nothing new was drawn."""
     from lorastyle.batch import MOST_ON_SHEET, contact_sheets, to_jpeg
 
     cells = [
-        cell_of(job, results, f"#{job.item.index}  seed {job.item.request.seed}")
+        cell_of(job, results, _note(job))
         for job, _ in sorted(plan.jobs, key=lambda pair: pair[0].item.index)
     ]
     count = -(-len(cells) // MOST_ON_SHEET)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import Parameter
 
@@ -110,8 +110,13 @@ def grid(
             cell_of(jobs[index], results, "") if index in jobs else Cell(None, "", "cannot be drawn")
             for index in drawn_as
         ]
-        title, subtitle = prompt or "prompts", _in_words(settings, axes)
-        sheet = draw_grid(cells, columns.labels, rows.labels if rows else (), title, subtitle)
+        sheet = draw_grid(
+            cells,
+            columns.labels,
+            rows.labels if rows else (),
+            prompt if prompt and "prompt" not in [axis.key for axis in axes] else "prompts",
+            _in_words(settings, axes),
+        )
         path = results.keep_sheet("grid.png", this, to_png(sheet))
         say(f"grid: {near(path.absolute())}")
         return tell_outcome(plan, outcomes, folder)
@@ -119,13 +124,15 @@ def grid(
 
 def _in_words(settings: Mapping[str, object], axes: list[GridAxis]) -> str:
     """What all pictures share, less what stands on the axes and the prompt."""
+    from lorastyle.batch import ONE_ADAPTER
+    from lorastyle.generate import AdapterUse
+
     varied = {axis.key for axis in axes}
     parts: list[str] = []
     for key, value in settings.items():
-        if key in varied or key == "prompt":
-            continue
-        if key == "adapters" and isinstance(value, list):
-            parts += [str(use) for use in value]
-        else:
+        if key == "adapters" and "adapters" not in varied:
+            uses = [AdapterUse.parse(str(use)) for use in cast("list[object]", value)]
+            parts += [f"{use.name} {use.scale:g}" for use in uses if ONE_ADAPTER + use.name not in varied]
+        elif key not in varied | {"prompt", "adapters"}:
             parts.append(f"{key} {value}")
     return ", ".join(parts)
