@@ -21,6 +21,7 @@ ORDER = (
     "bank",
     "bases",
     "generate",
+    "batch",
     "",
     "train",
     "doctor",
@@ -123,7 +124,8 @@ def test_right_imports_pass(package: str, source: str) -> None:
 
 
 INSTANT = (
-    *("lorastyle", "lorastyle.adapters", "lorastyle.generate", "lorastyle.doctor"),
+    *("lorastyle", "lorastyle.adapters", "lorastyle.bases", "lorastyle.generate"),
+    *("lorastyle.batch", "lorastyle.doctor"),
     *("lorastyle.cli.info", "lorastyle.cli.version"),
 )
 

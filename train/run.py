@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
-from lorastyle.adapters import atomic_write
+from lorastyle.adapters import atomic_write, lock_file
 from lorastyle.errors import ConfigError, TrainingError
 
 
@@ -61,7 +60,7 @@ class RunFolder:
             why = f"{where} cannot be written ({error.strerror or error})"
             raise ConfigError(f'out: "{self.adapter}": {why}. Choose another --out.') from error
         try:
-            if not _locked(file):
+            if not lock_file(file):
                 raise TrainingError(
                     f"Another training writes to {self.path}. Wait for its end, or give another --out."
                 )
@@ -103,22 +102,6 @@ class RunFolder:
             file, self._file = self._file, None
             with suppress(OSError):  # of a full disk, which was told when a line could not be written
                 file.close()
-
-
-def _locked(file: BinaryIO) -> bool:
-    """Take the file's exclusive lock, which ends with the process; false where another has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _number(picture: Path) -> int:

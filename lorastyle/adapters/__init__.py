@@ -8,10 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .atomic import atomic_write
+from .atomic import atomic_write, move_new
 from .families import FAMILIES, Family
 from .header import Header, TensorEntry, model_hash, read_header
 from .info import AdapterInfo, ComponentInfo, read_info
+from .lock import lock_file
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -35,7 +36,9 @@ __all__ = [
     "is_finite",
     "load_adapter",
     "load_adapter_report",
+    "lock_file",
     "model_hash",
+    "move_new",
     "read_header",
     "read_info",
     "save_adapter",

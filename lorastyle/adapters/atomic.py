@@ -53,6 +53,24 @@ def atomic_write(
         _flush_folder(target.parent)
 
 
+def move_new(source: Path, target: Path) -> None:
+    """Give a file of the same file system another name, but never that of a file that is there.
+
+    Raises:
+        FileExistsError: there is one; nothing has changed.
+        OSError: it cannot be moved.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: take the name, then put the file under it
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(source, target)
+    else:
+        source.unlink()
+
+
 def _remove_stale(folder: Path) -> None:
     """Temporary files of processes that were killed; a living one is never an hour old."""
     for left in folder.glob(f"{_PREFIX}*.tmp"):

@@ -1,10 +1,11 @@
-"""The command line: `lorastyle train`, `generate`, `info`, `demo`, `doctor`, `version`.
+"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `info`, `demo`, `doctor`, `version`.
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
 command that needs it.
 
-Exit codes: 0 done, 1 an error that was explained, 2 a misspelt command line, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 an error that was explained, 2 a misspelt command line, 3 some of a batch is not drawn,
+130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "Make an adapter from a folder of images.",
     "generate": "Draw pictures from words, with adapters.",
+    "batch": "Draw many pictures from one file; stopped, it goes on.",
+    "grid": "Draw every value of one setting against every value of another, with labels.",
     "info": "Say what is in an adapter file, or which settings drew a picture.",
     "demo": "Train on the sticker sample and draw with the result: the whole thing in two minutes.",
     "doctor": "Say what is here to work with and what is wrong with it, ready to paste into a bug report.",

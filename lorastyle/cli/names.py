@@ -16,12 +16,6 @@ from lorastyle.generate import PICTURE_FORMATS
 _OTHER_PICTURES = frozenset({".bmp", ".gif", ".tif", ".tiff", ".avif", ".jxl", ".heic"})
 
 
-def slug(text: str, length: int = 48) -> str:
-    """`A cat, sticker style!` -> `a-cat-sticker-style`: letters of any language, digits, hyphens."""
-    words = re.sub(r"[\W_]+", "-", text.lower()).strip("-")
-    return words[:length].rstrip("-") or "picture"
-
-
 def names_one_file(out: Path) -> bool:
     """Whether `--out` is a picture's name rather than a folder's."""
     return out.suffix.lower() in PICTURE_FORMATS and not out.is_dir()

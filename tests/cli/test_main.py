@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lorastyle.batch import slug
 from lorastyle.cli import COMMANDS
-from lorastyle.cli.names import parse_size, slug
+from lorastyle.cli.names import parse_size
 from lorastyle.errors import ConfigError
 
 from .conftest import Said

@@ -7,8 +7,9 @@ import torch
 from PIL import Image, ImageChops
 
 from lorastyle.bases import StableDiffusion
+from lorastyle.pictures.paper import WHITE
 from lorastyle.train.draw import draw
-from lorastyle.train.sheet import MARGIN, PAPER, Pair, make_sheet
+from lorastyle.train.sheet import MARGIN, Pair, make_sheet
 from tests.tiny import tiny_pipeline
 
 
@@ -42,7 +43,7 @@ def test_margins_are_white() -> None:
         (0, 0, width, MARGIN // 2),
     ):
         assert sheet.crop(box).getcolors() == [((box[2] - box[0]) * (box[3] - box[1]), (255, 255, 255))], box
-    assert PAPER == "#ffffff"
+    assert WHITE == "#ffffff"
 
 
 def test_the_prompt_is_written_under_its_pair() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import PngImagePlugin
 
+from lorastyle.adapters import move_new
 from lorastyle.errors import PictureError
 
 from ..request import GenerateRequest
@@ -163,15 +164,7 @@ def _move_to_free_name(temporary: Path, path: Path) -> Path:
     while True:
         target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         try:
-            os.link(temporary, target)
+            move_new(temporary, target)
+            return target
         except FileExistsError:
             number += 1
-            continue
-        except OSError:  # a file system without hard links: take the name, then put the file under it
-            try:
-                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            except FileExistsError:
-                number += 1
-                continue
-            os.replace(temporary, target)
-        return target
