@@ -1,4 +1,4 @@
-"""File names from prompts, and sizes from text."""
+"""What is written to, and sizes from text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ from cyclopts import Parameter, Token
 from lorastyle.errors import ConfigError
 
 _OTHER_PICTURES = frozenset({".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
-
-
-def slug(text: str, length: int = 48) -> str:
-    """`A cat, sticker style!` -> `a-cat-sticker-style`: letters of any language, digits, hyphens."""
-    words = re.sub(r"[\W_]+", "-", text.lower()).strip("-")
-    return words[:length].rstrip("-") or "picture"
 
 
 def names_one_file(out: Path) -> bool:

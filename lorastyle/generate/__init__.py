@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .library import adapter_folders, find_adapter
 from .metadata import portable_request, read_request, read_settings, save_picture
+from .names import slug
 from .request import AdapterUse, GenerateRequest
 from .schedulers import SCHEDULERS
 
@@ -29,6 +30,7 @@ __all__ = [
     "read_settings",
     "refuse_other_family",
     "save_picture",
+    "slug",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them
