@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .library import adapter_folders, find_adapter
-from .metadata import portable_request, read_request, read_settings, save_picture
+from .metadata import (
+    PICTURE_FORMATS,
+    check_picture_name,
+    portable_request,
+    read_request,
+    read_settings,
+    save_picture,
+)
 from .names import slug
 from .request import AdapterUse, GenerateRequest
 from .schedulers import SCHEDULERS
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
     from .sampling import Start, denoise
 
 __all__ = [
+    "PICTURE_FORMATS",
     "SCHEDULERS",
     "AdapterUse",
     "Engine",
@@ -23,6 +31,7 @@ __all__ = [
     "Picture",
     "Start",
     "adapter_folders",
+    "check_picture_name",
     "denoise",
     "find_adapter",
     "portable_request",

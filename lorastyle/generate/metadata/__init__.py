@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from .portable import portable_request
-from .save import save_picture
+from .save import PICTURE_FORMATS, check_picture_name, save_picture
 from .settings import read_request, read_settings
 
-__all__ = ["portable_request", "read_request", "read_settings", "save_picture"]
+__all__ = [
+    "PICTURE_FORMATS",
+    "check_picture_name",
+    "portable_request",
+    "read_request",
+    "read_settings",
+    "save_picture",
+]

@@ -40,9 +40,12 @@ def adapter_name(name: str) -> str:
 
 def base_name(base: str) -> str:
     """A Hub id as it is; of anything that lies on a disk, the last part."""
-    if _HUB_ID.fullmatch(base) and not base.lower().endswith(_SUFFIX) and not os.path.exists(base):
-        return base
-    return last_part(base)
+    return base if is_hub_id(base) and not os.path.exists(base) else last_part(base)
+
+
+def is_hub_id(base: str) -> bool:
+    """`org/model`, as far as the letters tell."""
+    return _HUB_ID.fullmatch(base) is not None and not base.lower().endswith(_SUFFIX)
 
 
 def _adapters(uses: tuple[AdapterUse, ...]) -> tuple[AdapterUse, ...]:

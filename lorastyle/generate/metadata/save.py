@@ -1,61 +1,77 @@
-"""Pictures that remember their request.
+"""Saving pictures that remember their request.
 
 A PNG carries two texts: `parameters`, which other tools read (see `a1111.py`), and `lorastyle`, versioned
-JSON with the whole request. Both are data: read with bounds, never evaluated.
+JSON with the whole request. JPEG and WebP carry the same two in EXIF (see `exif.py`).
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import secrets
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import PngImagePlugin
 
-from lorastyle.errors import ConfigError, LorastyleError, PictureError
+from lorastyle.errors import PictureError
 
-from .infotext import clamp, clamp_size, read_parameters, write_parameters
-from ..request import GUIDANCE, STEPS, GenerateRequest
+from ..request import GenerateRequest
+from .a1111 import write_parameters
+from .exif import write_exif
+from .own import libraries, write_own
+from .portable import portable_request
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..engine import Picture
 
-FORMAT_VERSION = 2  # 1: brackets were letters, and guidance was never rescaled
-MAX_CHUNK = 256 * 1024
+PICTURE_FORMATS: Mapping[str, str] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+JPEG_QUALITY = 95
+MOST_EXIF = 65533  # bytes of a JPEG's segment, with its first six
 
 
-def save_picture(picture: Picture, path: str | os.PathLike[str], *, metadata: bool = True) -> Path:
-    """Write a PNG, atomically, and never over an existing file: a taken name gets -2, -3 ...
+def save_picture(
+    picture: Picture,
+    path: str | os.PathLike[str],
+    *,
+    metadata: bool = True,
+    quality: int | None = None,
+) -> Path:
+    """Write a picture, atomically, and never over an existing file: a taken name gets -2, -3 ...
+
+    Nothing in it tells where it was made: adapters, the base and the picture it started from are recorded by
+    name and hash, never by path.
 
     Args:
         picture: what `Engine.generate` returned.
-        path: the file; ".png" is added where it has no suffix. Its folder is made.
+        path: the file, ending in .png, .jpg, .jpeg or .webp; ".png" is added where it has no suffix. Its
+            folder is made.
         metadata: whether the request goes with it.
+        quality: of a JPEG or WebP, 1 to 100. None is 95 for JPEG; a WebP is lossless then.
 
     Returns:
         The path that was written.
 
     Raises:
-        PictureError: another suffix than .png, or the folder cannot be written.
+        PictureError: another suffix, a quality that cannot be, or the folder cannot be written.
+
+    Warns:
+        UserWarning: the request is too long for a JPEG, which has room for 64 KB.
     """
     path = Path(path)
-    if path.suffix.lower() not in ("", ".png"):
-        raise PictureError(
-            f"Pictures are saved as PNG; {path} ends in {path.suffix}. Name it {path.stem}.png."
-        )
+    check_picture_name(path, quality)
     path = path if path.suffix else path.with_name(path.name + ".png")
+    texts = _texts(picture.request) if metadata else {}
+    kind = PICTURE_FORMATS[path.suffix.lower()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".lorastyle-{secrets.token_hex(8)}.tmp")
         try:
             with temporary.open("xb") as file:
-                picture.image.save(file, format="PNG", pnginfo=_chunks(picture.request) if metadata else None)
+                _encode(picture.image, file, kind, texts, quality)
                 file.flush()
                 os.fsync(file.fileno())
             return _move_to_free_name(temporary, path)
@@ -65,48 +81,80 @@ def save_picture(picture: Picture, path: str | os.PathLike[str], *, metadata: bo
         raise PictureError(
             f"{path} cannot be written ({error.strerror or error}). Choose another folder."
         ) from error
+    except ValueError as error:  # a WebP has at most 16,383 pixels a side
+        raise PictureError(f"{path} cannot be written ({error}). Save it as a .png.") from error
 
 
-def read_request(path: str | os.PathLike[str]) -> GenerateRequest:
-    """The request that drew the picture at `path`; of a picture made elsewhere, what its `parameters` say.
-
-    Numbers beyond what is allowed are clamped.
+def check_picture_name(path: Path, quality: int | None = None) -> None:
+    """Can a picture be saved under this name, in this quality?
 
     Raises:
-        PictureError: no PNG, damaged, no request in it, or one that cannot be used.
+        PictureError: it cannot.
     """
-    path = Path(path)
-    texts = _read_texts(path)
-    try:
-        if "lorastyle" in texts:
-            return _parse(texts["lorastyle"])
-        if "parameters" in texts:
-            return read_parameters(texts["parameters"])
-    except ConfigError as error:
+    kind = PICTURE_FORMATS.get(path.suffix.lower() or ".png")
+    if kind is None:
         raise PictureError(
-            f"{path}: the request in it cannot be used. {'; '.join(error.problems[:5])}"
-        ) from error
-    except LorastyleError as error:
-        raise PictureError(f"{path}: {error}") from error
-    raise PictureError(
-        f"{path}: there is no request in this picture. It was saved without one, or a web page removed it."
-    )
+            f"Pictures are saved as PNG, JPEG or WebP; {path} ends in {path.suffix}. Name it "
+            f"{path.stem}.png, {path.stem}.jpg or {path.stem}.webp."
+        )
+    if quality is not None and (kind == "PNG" or type(quality) is not int or not 1 <= quality <= 100):
+        allowed = (
+            "PNG has none: name a .jpg or .webp"
+            if kind == "PNG"
+            else "a whole number from 1 to 100 is needed"
+        )
+        raise PictureError(f"quality is {quality!r}; {allowed}.")
 
 
-def _chunks(request: GenerateRequest) -> PngImagePlugin.PngInfo:
-    libraries = {name: found for name in ("lorastyle", "torch", "diffusers") if (found := _version(name))}
-    own = {"version": FORMAT_VERSION, "request": request.to_dict(), "libraries": libraries}
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_text("parameters", write_parameters(request, libraries.get("lorastyle", "")))
-    chunks.add_itxt("lorastyle", json.dumps(own, ensure_ascii=False))
-    return chunks
+def _texts(request: GenerateRequest) -> dict[str, str]:
+    request = portable_request(request)
+    return {
+        "parameters": write_parameters(request, libraries().get("lorastyle", "")),
+        "lorastyle": write_own(request),
+    }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # run from a source tree
-        return None
+def _encode(
+    image: Image.Image, file: BinaryIO, kind: str, texts: Mapping[str, str], quality: int | None
+) -> None:
+    options: dict[str, Any] = {}
+    if kind == "PNG" and texts:
+        options["pnginfo"] = chunks = PngImagePlugin.PngInfo()
+        chunks.add_text("parameters", texts["parameters"])
+        chunks.add_itxt("lorastyle", texts["lorastyle"])
+    elif kind == "JPEG":
+        # 4:4:4, or the colours of thin lines are blurred, which icons consist of
+        options = {"quality": quality or JPEG_QUALITY, "subsampling": 0}
+        options["exif"] = _exif_that_fits(texts)
+    elif kind == "WEBP":
+        options = {"lossless": True} if quality is None else {"quality": quality}
+        options["exif"] = _exif(texts)
+    image.save(file, format=kind, **options)
+
+
+def _exif(texts: Mapping[str, str]) -> bytes:
+    return write_exif(texts, f"lorastyle {libraries().get('lorastyle', '')}".strip()) if texts else b""
+
+
+def _exif_that_fits(texts: Mapping[str, str]) -> bytes:
+    """Both texts where a JPEG has room for them, else the one that lorastyle reads, else the other."""
+    every = _exif(texts)
+    if len(every) <= MOST_EXIF:
+        return every
+    for key, lost in (
+        ("lorastyle", "lorastyle restores it, other tools find nothing"),
+        ("parameters", "only what other tools read of it was kept"),
+    ):
+        one = _exif({key: texts[key]})
+        if len(one) <= MOST_EXIF:
+            _warn(f"The request has more text than a JPEG has room for: {lost}.")
+            return one
+    _warn("The request has more text than a JPEG has room for, and was not saved with the picture.")
+    return b""
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"{text} A PNG or WebP holds all of it.", stacklevel=5)
 
 
 def _move_to_free_name(temporary: Path, path: Path) -> Path:
@@ -127,72 +175,3 @@ def _move_to_free_name(temporary: Path, path: Path) -> Path:
                 continue
             os.replace(temporary, target)
         return target
-
-
-def _read_texts(path: Path) -> Mapping[str, str]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # no pixel is decoded here
-            with Image.open(path, formats=["PNG"]) as image:
-                texts = dict(cast("PngImagePlugin.PngImageFile", image).info)
-    except FileNotFoundError as error:
-        raise PictureError(f"{path}: no such file.") from error
-    except UnidentifiedImageError as error:
-        raise PictureError(
-            f"{path}: this is not a PNG, or a damaged one. Requests are kept in PNG files only."
-        ) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path}: the picture cannot be read ({error}).") from error
-    found = {key: str(texts[key]) for key in ("lorastyle", "parameters") if isinstance(texts.get(key), str)}
-    for key, text in found.items():
-        if len(text) > MAX_CHUNK:
-            raise PictureError(
-                f"{path}: its {key} text has {len(text):,} letters; at most {MAX_CHUNK:,} are read."
-            )
-    return found
-
-
-def _parse(text: str) -> GenerateRequest:
-    try:
-        content = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise PictureError(f"its lorastyle text is not valid JSON ({error}).") from error
-    chunk = cast("dict[str, object]", content) if isinstance(content, dict) else {}
-    request = chunk.get("request")
-    if not isinstance(request, dict) or type(chunk.get("version")) is not int:
-        raise PictureError("its lorastyle text holds no request.")
-    if chunk["version"] == 1:
-        request = _as_drawn_then(cast("dict[str, object]", request))
-    elif chunk["version"] != FORMAT_VERSION:
-        raise PictureError(
-            f"its request has the format version {str(chunk['version'])[:20]}; this lorastyle reads "
-            f"up to {FORMAT_VERSION}. Update it."
-        )
-    return GenerateRequest.from_dict(_clamped(cast("dict[str, object]", request)))
-
-
-def _as_drawn_then(request: dict[str, object]) -> dict[str, object]:
-    """What draws a picture of version 1 again."""
-    texts = {
-        key: re.sub(r"([\\()\[\]])", r"\\\1", text)
-        for key in ("prompt", "negative_prompt")
-        if isinstance(text := request.get(key), str)
-    }
-    return {**request, **texts, "guidance_rescale": 0.0}
-
-
-def _clamped(values: Mapping[str, object]) -> dict[str, object]:
-    clamped = {**values, "number": 1}
-    for key, value in values.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if key in ("width", "height"):
-                clamped[key] = clamp_size(value)
-            elif key == "steps":
-                clamped[key] = int(clamp(value, *STEPS))
-            elif key == "guidance":
-                clamped[key] = clamp(value, *GUIDANCE)
-    return clamped
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
