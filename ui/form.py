@@ -13,7 +13,7 @@ from .shelf import Cards
 from .slots import SLOTS, Row
 
 MOST_PICTURES, MOST_STEPS, MOST_PIXELS = 16, 150, 2048
-STEPS = 30
+STEPS, HIRES_STRENGTH = 30, 0.4
 OWN_SCHEDULER = ""
 
 
@@ -24,6 +24,7 @@ class Base:
     name: str
     resolution: int
     guidance: float
+    rescale: float
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,17 @@ class Form:
     guidance: float = 5.0
     scheduler: str = OWN_SCHEDULER
     clip_skip: int = 1
-    rescale: float | None = None
+    rescale: float = 0.0
     hires: float = 1.0
-    hires_strength: float | None = None
+    hires_strength: float = HIRES_STRENGTH
     adapters: tuple[tuple[str, Row], ...] = field(default=())
     """(id, row) of each that stands in a row."""
 
     @classmethod
     def empty(cls, base: Base) -> Form:
-        return cls(width=base.resolution, height=base.resolution, guidance=base.guidance)
+        return cls(
+            width=base.resolution, height=base.resolution, guidance=base.guidance, rescale=base.rescale
+        )
 
     def request(self, cards: Cards, base: Base) -> GenerateRequest:
         """The request of these fields, with a seed.
@@ -123,9 +126,9 @@ class Form:
             guidance=empty.guidance if request.guidance is None else request.guidance,
             scheduler=request.scheduler or OWN_SCHEDULER,
             clip_skip=request.clip_skip,
-            rescale=request.guidance_rescale,
+            rescale=base.rescale if request.guidance_rescale is None else request.guidance_rescale,
             hires=request.hires,
-            hires_strength=request.hires_strength,
+            hires_strength=request.hires_strength or HIRES_STRENGTH,
             adapters=tuple(adapters[:SLOTS]),
         )
         return form, remarks

@@ -32,7 +32,7 @@ class Studio:
         self, engine: Engine, shelf: Shelf, *, out: Path, notes: Notes, base_flag: str | None = None
     ) -> None:
         base = engine.base
-        self.base = Base(base.name, base.resolution, base.guidance)
+        self.base = Base(base.name, base.resolution, base.guidance, base.guidance_rescale)
         self.shelf = shelf
         self._engine, self._out, self._notes, self._base_flag = engine, out, notes, base_flag
 
