@@ -45,6 +45,7 @@ def generate(
     format_: Annotated[Literal["png", "jpg", "webp"], _MORE, Parameter("--format")] = "png",
     quality: Annotated[Whole | None, _MORE] = None,
     no_metadata: Annotated[bool, _MORE, Parameter(negative="")] = False,
+    memory: Annotated[Literal["auto", "fast", "offload", "int8", "nf4", "sequential"], _MORE] = "auto",
 ) -> None:
     """Draw pictures from words, with adapters.
 
@@ -77,6 +78,8 @@ def generate(
         format_: of pictures in a folder.
         quality: 1 to 100, of a .jpg (95 if left out) or .webp (lossless if left out).
         no_metadata: save the pictures without the request that drew them.
+        memory: how the base is kept, each with less memory: fast, offload, int8, nf4, sequential; auto takes
+            the first that fits.
     """
     from lorastyle.generate import (
         AdapterUse,
@@ -127,14 +130,22 @@ def generate(
         hint = " Name others with -a, or draw without it: --skip-missing." if like and not adapter else ""
         raise AdapterError(f"{error}{hint}") from error
     from lorastyle.bases import default_base, load_base, peek_family
-    from lorastyle.generate import Engine, refuse_other_family
+    from lorastyle.generate import Engine, choose_memory, refuse_other_family
 
     base = request.base
     if family := peek_family(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
             refuse_other_family(file, family, base or default_base())
-    engine = Engine(load_base(base))
-    say(base_line(engine.base.name))
+    loaded = load_base(base, memory=None if memory == "auto" else memory)
+    say(base_line(loaded.name))
+    if memory == "auto":
+        choice = choose_memory(loaded, request)
+        loaded.placement.arrange(choice.mode)
+        if choice.mode != "fast":
+            say(f"memory: {choice.why}")
+        engine = Engine(loaded, batch_size=choice.pictures)
+    else:
+        engine = Engine(loaded)
     draw(engine, request, out, suffix=suffix, metadata=not no_metadata, quality=quality)
 
 

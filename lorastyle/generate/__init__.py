@@ -20,6 +20,7 @@ from .schedulers import SCHEDULERS
 if TYPE_CHECKING:
     from .engine import Engine, Picture
     from .residents import refuse_other_family
+    from .room import choose_memory
     from .sampling import Start, denoise
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Start",
     "adapter_folders",
     "check_picture_name",
+    "choose_memory",
     "denoise",
     "find_adapter",
     "portable_request",
@@ -49,6 +51,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stay
             "Engine": "engine",
             "Picture": "engine",
             "Start": "sampling",
+            "choose_memory": "room",
             "denoise": "sampling",
             "refuse_other_family": "residents",
         }

@@ -173,3 +173,27 @@ def test_neither_words_nor_a_picture(lorastyle: Run) -> None:
     assert said.code == 1 and said.err.startswith("error: Say what to draw")
     said = lorastyle("generate", "--like", "nothing.png")
     assert (said.code, said.err) == (1, "error: nothing.png: no such file.\n")
+
+
+def test_the_base_is_kept_as_asked(lorastyle: Run, tiny_base: str) -> None:
+    for mode in ("auto", "offload", "int8"):
+        said = lorastyle("generate", "a cat", *QUICK, "--memory", mode, "--out", f"{mode}.png")
+        assert (said.code, said.err) == (0, "")
+    auto, offload, int8 = (Image.open(f"{m}.png").convert("RGB") for m in ("auto", "offload", "int8"))
+    assert ImageChops.difference(auto, offload).getbbox() is None
+    assert ImageChops.difference(auto, int8).getbbox() is not None
+    said = lorastyle("generate", "a cat", "--memory", "lots")
+    assert said.code == 2 and "offload" in said.out + said.err
+
+
+def test_what_was_chosen_for_a_small_card_is_told(
+    lorastyle: Run, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorastyle.bases import Choice
+
+    def choose(base: object, request: object) -> Choice:
+        return Choice("int8", 2, 5, 6, "int8, about all of it")
+
+    monkeypatch.setattr("lorastyle.generate.choose_memory", choose, raising=False)
+    said = lorastyle("generate", "a cat", *QUICK, "-n", 2)
+    assert said.code == 0 and "memory: int8, about all of it" in said.out.splitlines()
