@@ -60,13 +60,13 @@ def fetch(repo: str, revision: str | None, name: str) -> Path:
         raise _explain(error, repo, revision, name, api) from error
 
 
-def cached_folder(repo: str, revision: str | None = None) -> Path | None:
-    """Where the cache has a model's model_index.json, whether or not the rest is there too."""
+def cached_folder(repo: str, revision: str | None = None, *, file: str = "model_index.json") -> Path | None:
+    """The cache's folder of a model that has `file`, whether or not the rest is there too."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    index = try_to_load_from_cache(repo, "model_index.json", revision=revision, cache_dir=HF_HUB_CACHE)
-    return Path(index).parent if isinstance(index, str) else None
+    found = try_to_load_from_cache(repo, file, revision=revision, cache_dir=HF_HUB_CACHE)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _is_whole(folder: Path, name: str) -> bool:

@@ -238,6 +238,25 @@ class StableDiffusion:
             )[0]
         return answer.float()
 
+    def noise_free(self, noisy: Tensor, answer: Tensor, timestep: Tensor) -> Tensor:
+        """The latents that `noisy` (b, c, h, w) would be without noise, if the UNet's answer were right.
+
+        From x_t = sqrt(a) x0 + sqrt(1 - a) eps and v = sqrt(a) eps - sqrt(1 - a) x0 (arXiv:2202.00512).
+
+        Args:
+            timestep: (), the one that was predicted at. It may lie between two: log sigma is linear there, as
+                for the schedulers that ask so (Karras et al. 2022, arXiv:2206.00364).
+        """
+        a = self.alphas_cumprod.double().clamp(min=2**-24)  # what schedulers keep of a schedule's zero
+        log_sigmas = ((1 - a) / a).log() / 2
+        t = min(max(float(timestep), 0.0), len(a) - 1.0)
+        low, high = int(t), min(int(t) + 1, len(a) - 1)
+        variance = float(torch.lerp(log_sigmas[low], log_sigmas[high], t - low).exp()) ** 2
+        signal, amount = (1 / (1 + variance)) ** 0.5, (variance / (1 + variance)) ** 0.5
+        if self.prediction_type == "epsilon":
+            return (noisy - amount * answer) / signal
+        return signal * noisy - amount * answer if self.prediction_type == "v_prediction" else answer
+
     def _more_inputs(
         self, noisy: Tensor, prompt_embeds: PromptEmbeds, time_ids: Tensor | None
     ) -> dict[str, Any]:

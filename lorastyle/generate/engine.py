@@ -7,8 +7,9 @@ import secrets
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,14 +22,18 @@ from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.errors import ConfigError
 
 from .canvas import load_canvas, picture_size
+from .levels import to_image
+from .preview import OnPreview, Previews
 from .request import GenerateRequest
 from .residents import Residents
 from .sampling import Start, denoise, timetable
 from .schedulers import build_scheduler, check_steps, name_of
+from .sketchers import Sketcher, make_sketcher
+from .watch import OnStep, Stopped, Watch, check
 
 STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where a request leaves them open
 _LCM = re.compile(r"(?i)(?<![a-z])lcm(?![a-z])")
-OnStep = Callable[[int, int], None]
+LOOK_EVERY = 0.05  # seconds between looks at whether a request that waits was stopped
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Engine:
             they are, and act on every request. None attaches a new one.
         batch_size: how many pictures of a request are drawn at once.
         keep: how many adapters of requests stay attached when they are not used.
+        preview_decoder: what makes previews: a tiny autoencoder's folder or Hub id, or "linear"; see
+            `make_sketcher`.
 
     Threads may share an engine: requests are drawn one after another.
 
@@ -62,6 +69,7 @@ class Engine:
         bank: AdapterBank | None = None,
         batch_size: int = 4,
         keep: int = 8,
+        preview_decoder: str | None = None,
     ) -> None:
         if batch_size < 1 or keep < 0:
             raise ConfigError(f"batch_size is {batch_size} and keep {keep}; at least 1 and 0 are needed.")
@@ -69,6 +77,8 @@ class Engine:
         self.bank = attach(base.components) if bank is None else bank
         self.batch_size = batch_size
         self._residents = Residents(self.bank, base, keep)
+        self._preview_decoder = preview_decoder
+        self._sketch: Sketcher | None = None
         self._lock = threading.Lock()
         self._drawing: int | None = None  # the thread that holds the lock
 
@@ -78,8 +88,10 @@ class Engine:
         *,
         on_step: OnStep | None = None,
         on_picture: Callable[[Picture], None] | None = None,
+        on_preview: OnPreview | None = None,
+        stop: threading.Event | None = None,
     ) -> list[Picture]:
-        """Draw `request.number` pictures.
+        """Draw `request.number` pictures, or those that were finished when `stop` was set.
 
         Picture i starts from noise of a CPU generator seeded `seed + i`. It is the same whatever else is
         drawn, up to the order in which sums of floating-point numbers are taken in a larger batch.
@@ -88,6 +100,10 @@ class Engine:
             request: what to draw.
             on_step: called as (steps done, steps in all) over the whole request.
             on_picture: called with each picture as soon as its batch is done.
+            on_preview: called now and then with what the pictures of the running batch look like so far, in
+                their order, 512 pixels a side or less. It changes nothing of what is drawn.
+            stop: once set, by whatever thread, drawing ends within a step, and a request that waits for its
+                turn waits no longer. A batch that is not finished is dropped; a decoded one is returned.
 
         Raises:
             ConfigError: the request names another base than this engine's, or more steps than its scheduler
@@ -99,23 +115,34 @@ class Engine:
             raise ConfigError(
                 "A callback cannot draw with the engine that called it. Draw when generate() has returned."
             )
-        with self._lock, self._own(), torch.no_grad():
+        pictures: list[Picture] = []
+        with suppress(Stopped), self._turn(stop), torch.no_grad():
             request = self._complete(request)
+            previews = None if on_preview is None else self._previews(on_preview)
             request = replace(request, adapters=self._residents.use(request.adapters))
-            pictures: list[Picture] = []
-            for picture in self._draw(request, on_step):
+            for picture in self._draw(request, Watch(on_step, previews, stop)):
                 pictures.append(picture)
                 if on_picture is not None:
                     on_picture(picture)
-            return pictures
+        return pictures
 
     @contextmanager
-    def _own(self) -> Generator[None]:
-        self._drawing = threading.get_ident()
+    def _turn(self, stop: threading.Event | None) -> Generator[None]:
+        """Hold the engine, as soon as no other thread does. Raises Stopped where `stop` is set before."""
+        while not self._lock.acquire(timeout=-1 if stop is None else LOOK_EVERY):
+            check(stop)
         try:
+            check(stop)
+            self._drawing = threading.get_ident()
             yield
         finally:
             self._drawing = None
+            self._lock.release()
+
+    def _previews(self, on_preview: OnPreview) -> Previews:
+        if self._sketch is None:  # made once: it takes a moment
+            self._sketch = make_sketcher(self.base, self._preview_decoder)
+        return Previews(self._sketch, on_preview, self.base.pixels_per_latent)
 
     def _complete(self, request: GenerateRequest) -> GenerateRequest:
         """The same request with nothing left open."""
@@ -151,7 +178,7 @@ class Engine:
             base=self.base.name,
         )
 
-    def _draw(self, request: GenerateRequest, on_step: OnStep | None) -> Iterator[Picture]:
+    def _draw(self, request: GenerateRequest, watch: Watch) -> Iterator[Picture]:
         negative = request.negative_prompt if cast(float, request.guidance) > 1 else ""
         words = self.base.read([request.prompt], [negative], clip_skip=request.clip_skip)
         if canvas := load_canvas(request):
@@ -160,9 +187,9 @@ class Engine:
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
         batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
         for index, batch in enumerate(batches):
-            latents = self._denoise(request, words, start, batch, _share(on_step, index, len(batches)))
+            latents = self._denoise(request, words, start, batch, watch.batch(index, len(batches)))
             for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
-                image = _to_image(pixels)
+                image = to_image(pixels)
                 if canvas is not None:
                     image = canvas.keep_outside(image)
                 yield Picture(image, replace(request, seed=seed, number=1))
@@ -173,7 +200,7 @@ class Engine:
         words: tuple[PromptEmbeds, PromptEmbeds],
         start: Start | None,
         seeds: range,
-        on_step: OnStep | None,
+        watch: Watch,
     ) -> Tensor:
         """Latents (b, c, h/8, w/8) of the pictures of `seeds`, as the UNet knows them."""
         wanted, unwanted = (embeds.repeat(len(seeds)) for embeds in words)
@@ -184,10 +211,6 @@ class Engine:
 
         def run(size: tuple[int, int], start: Start | None, before: int, after: int) -> Tensor:
             scheduler = build_scheduler(request.scheduler, self.base.pipe.scheduler)
-
-            def told(done: int, total: int, _: Tensor) -> None:
-                if on_step is not None:
-                    on_step(before + done, before + total + after)
 
             return denoise(
                 self.base,
@@ -200,7 +223,7 @@ class Engine:
                 guidance=cast(float, request.guidance),
                 guidance_rescale=cast(float, request.guidance_rescale),
                 start=start,
-                on_step=told,
+                on_step=partial(watch.look, before, after),
             )
 
         latents = run(size, start, 0, second)
@@ -222,16 +245,3 @@ def _distilled(request: GenerateRequest) -> str | None:
     """The adapter in use that is named as one for few steps (Luo et al. 2023, arXiv:2311.05556)."""
     uses = (use for use in request.adapters if use.scale > 0 and _LCM.search(Path(use.name).stem))
     return next((use.name for use in uses), None)
-
-
-def _share(on_step: OnStep | None, index: int, batches: int) -> OnStep | None:
-    """`on_step` for one batch of several, counting over all of them."""
-    if on_step is None:
-        return None
-    return lambda done, total: on_step(index * total + done, batches * total)
-
-
-def _to_image(pixels: Tensor) -> Image.Image:
-    """(3, h, w) in -1..1 -> RGB."""
-    levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).numpy())

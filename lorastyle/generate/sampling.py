@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,23 @@ from torch import Tensor
 
 from lorastyle.bases import PromptEmbeds, StableDiffusion
 
-OnLatents = Callable[[int, int, Tensor], None]
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step that was taken.
+
+    Attributes:
+        done, total: how many were taken, of how many.
+        estimate: works out the latents as they would be without the noise, (b, c, h, w), as the UNet knows
+            them. A callback may ask for it while it is called.
+    """
+
+    done: int
+    total: int
+    estimate: Callable[[], Tensor]
+
+
+OnLatents = Callable[[Step], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +96,7 @@ def denoise(
         generators: b CPU generators, one for each picture's noise.
         size: (height, width) in pixels.
         guidance: at 1 and below, `unwanted` is not asked for.
-        on_step: called with (steps done, steps in all, latents) after each.
+        on_step: called after each step; what it raises ends the loop.
     """
     device = base.device
     grid = (base.latent_channels, *(side // base.pixels_per_latent for side in size))
@@ -110,8 +127,22 @@ def denoise(
                 kept = picture if last else scheduler.add_noise(picture, noise, times[i + 1][None])
                 latents = torch.lerp(kept, latents, start.mask.to(latents))
             if on_step is not None:
-                on_step(i + 1, len(times), latents)
+                shown = x[-len(latents) :], answer, t, None if start is None else start.mask
+                on_step(Step(i + 1, len(times), partial(_estimate, base, picture, *shown)))
     return latents
+
+
+def _estimate(
+    base: StableDiffusion,
+    picture: Tensor | None,
+    shown: Tensor,
+    answer: Tensor,
+    t: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """What the UNet takes for the noise-free latents of `shown`; around a mask, the picture's own."""
+    clean = base.noise_free(shown, answer, t)
+    return clean if picture is None or mask is None else torch.lerp(picture, clean, mask.to(clean))
 
 
 def rescaled(answer: Tensor, asked: Tensor, share: float) -> Tensor:

@@ -27,7 +27,7 @@ from lorastyle.generate import (
     read_request,
     save_picture,
 )
-from lorastyle.generate import engine as engine_module
+from lorastyle.generate.levels import to_image
 from lorastyle.generate.sampling import rescaled
 from tests.tiny import tiny_pipeline
 
@@ -355,5 +355,5 @@ def test_the_pipelines_own_progress_bar_comes_back(base: StableDiffusion, engine
 
 def test_levels_are_rounded_not_cut() -> None:
     levels = torch.tensor([0.0, 127.4, 127.6, 254.6]).view(1, 1, 4).expand(3, 1, 4)
-    picture = engine_module._to_image(levels / 127.5 - 1)  # pyright: ignore[reportPrivateUsage]
+    picture = to_image(levels / 127.5 - 1)
     assert [picture.getpixel((x, 0))[0] for x in range(4)] == [0, 127, 128, 255]  # type: ignore[index]
