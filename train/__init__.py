@@ -11,6 +11,7 @@ from .cache import cache_folder
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import (
+    Begun,
     Checkpointed,
     Event,
     Finished,
@@ -23,9 +24,14 @@ from .events import (
     Warned,
 )
 from .fitting import fit
+from .follow import list_runs, observe
+from .launch import launch, request_stop, restart
 from .plan import Plan, make_plan
+from .run import RunFolder
+from .status import RunStatus
 
 __all__ = [
+    "Begun",
     "Checkpointed",
     "Dataset",
     "Event",
@@ -35,12 +41,19 @@ __all__ = [
     "Plan",
     "PlanReady",
     "Preparing",
+    "RunFolder",
+    "RunStatus",
     "SampleDrawn",
     "StepDone",
     "TrainConfig",
     "Warned",
     "cache_folder",
     "fit",
+    "launch",
+    "list_runs",
     "make_plan",
+    "observe",
+    "request_stop",
+    "restart",
     "scan",
 ]
