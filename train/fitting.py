@@ -54,7 +54,8 @@ def fit(
     """Train an adapter on a folder of pictures, and write it with its settings and a before/after sheet.
 
     Ctrl-C, SIGTERM and `request_stop` end the run between two steps: what there is gets saved, and
-    `resume=True` goes on from there bit for bit. Other processes can follow it by `observe`. The caller's random generators, and the base, are left as they were.
+    `resume=True` goes on from there bit for bit. `observe` follows it from another process. The caller's
+    random generators, and the base, are left as they were.
 
     Args:
         base: a loaded base; None loads `config.base`.

@@ -153,9 +153,9 @@ def add_to_journal(run: RunFolder, event: str, facts: Mapping[str, object]) -> N
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; a torn one, of a process that was killed while writing, is left out.
+    """The objects of a file of JSON lines; of a file that is not there, none.
 
-    A file that is not there has none.
+    A torn line, of a process that was killed while writing it, is left out.
     """
     try:
         data = path.read_bytes()

@@ -49,13 +49,7 @@ def launch(
         run.stop.unlink(missing_ok=True)
         config.to_toml(run.asked)
         start_journal(run, resume)
-        with run.output.open("wb") as output:
-            _spawn(
-                run,
-                ["--config", str(run.asked), *(["--resume"] * resume)],
-                output.fileno(),
-                environment or {},
-            )
+        _spawn(run, ["--resume"] * resume, environment or {})
     except OSError as error:
         raise ConfigError(
             f'out: "{run.adapter}": the training cannot be started ({error}). Choose another folder.'
@@ -95,27 +89,22 @@ def request_stop(adapter: str | os.PathLike[str]) -> bool:
     return True
 
 
-def _spawn(run: RunFolder, arguments: list[str], output: int, environment: Mapping[str, str]) -> None:
+def _spawn(run: RunFolder, more: list[str], environment: Mapping[str, str]) -> None:
     """A new session, or on Windows a new group without a console: a Ctrl-C in the terminal is not for it."""
-    new = (
-        {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-        if sys.platform == "win32"
-        else {"start_new_session": True}
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lorastyle", "train", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env={
-            **os.environ,
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONIOENCODING": "utf-8",
-            "NO_COLOR": "1",
-            **environment,
-        },
-        **new,
-    )
+    plain = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
+    flags = 0
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+    with run.output.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lorastyle", "train", "--config", str(run.asked), *more],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **plain, **environment},
+            creationflags=flags,
+            start_new_session=True,
+        )
     with suppress(psutil.Error):  # it has ended already
         created = psutil.Process(process.pid).create_time()
         add_to_journal(run, "spawned", {"pid": process.pid, "created": created})

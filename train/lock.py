@@ -47,7 +47,7 @@ def is_held(path: Path) -> bool:
 
 
 def _locked(file: BinaryIO, *, shared: bool = False) -> bool:
-    """Whether the file could be locked. A shared lock is refused by an exclusive one only (Windows: by any)."""
+    """Whether the file could be locked. An exclusive lock alone refuses a shared one; Windows has no others."""
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a file in the run's folder end a run between two steps, so that what is saved is whole."""
+"""Ctrl-C, SIGTERM or a file in its folder end a run between two steps, so that what is saved is whole."""
 
 from __future__ import annotations
 
