@@ -30,7 +30,15 @@ if TYPE_CHECKING:
         TargetError,
         TrainingError,
     )
-    from .generate import AdapterUse, Engine, GenerateRequest, Picture, read_request, save_picture
+    from .generate import (
+        AdapterUse,
+        Engine,
+        GenerateRequest,
+        Picture,
+        read_request,
+        read_settings,
+        save_picture,
+    )
 
     __version__: str
 
@@ -60,6 +68,7 @@ __all__ = [
     "load_base",
     "read_info",
     "read_request",
+    "read_settings",
     "save_adapter",
     "save_picture",
     "select_targets",
@@ -69,7 +78,15 @@ _HOMES = {
     "adapters": ("Adapter", "AdapterInfo", "LowRank", "load_adapter", "read_info", "save_adapter"),
     "bank": ("AdapterBank", "attach", "select_targets"),
     "bases": ("StableDiffusion", "load_base"),
-    "generate": ("AdapterUse", "Engine", "GenerateRequest", "Picture", "read_request", "save_picture"),
+    "generate": (
+        "AdapterUse",
+        "Engine",
+        "GenerateRequest",
+        "Picture",
+        "read_request",
+        "read_settings",
+        "save_picture",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -9,7 +9,7 @@
      ├── BaseError          a base model cannot be loaded
      ├── DatasetError       a folder holds no image that can be used
      ├── TrainingError      training cannot go on
-     └── PictureError       a picture's metadata cannot be read
+     └── PictureError       a picture cannot be read, written, or has no settings
 
 Messages carry the value, what is allowed, and the next step.
 """
@@ -61,7 +61,7 @@ class TrainingError(LorastyleError):
 
 
 class PictureError(LorastyleError, ValueError):
-    """A picture's metadata cannot be read."""
+    """A picture cannot be read, written, or has no settings."""
 
 
 def near_miss(value: str, allowed: Iterable[str]) -> str:

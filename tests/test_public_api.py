@@ -44,7 +44,8 @@ def test_what_must_be_instant_does_not_import_torch() -> None:
     code = """
 import sys, lorastyle
 lorastyle.GenerateRequest("a cat", adapters=(lorastyle.AdapterUse.parse("cat:0.8"),))
-lorastyle.read_info, lorastyle.read_request, lorastyle.save_picture, lorastyle.BaseError
+lorastyle.read_info, lorastyle.read_request, lorastyle.read_settings
+lorastyle.save_picture, lorastyle.BaseError
 heavy = {"torch", "diffusers", "transformers", "peft", "gradio"} & set(sys.modules)
 assert not heavy, heavy
 lorastyle.Engine

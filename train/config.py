@@ -13,6 +13,7 @@ import tomli_w
 from PIL import ImageColor
 
 from lorastyle.adapters import atomic_write
+from lorastyle.bases import AUTO, FOR_TRAINING
 from lorastyle.errors import ConfigError, near_miss
 
 from .settings import Setting, number, path, shown, switch, text, texts, whole
@@ -101,6 +102,9 @@ class TrainConfig:
     """Less memory for more time; None: where memory is short."""
     precision: str = text("auto", PRECISIONS)
     """Of the base: "auto", "float32" or "bfloat16" (or "bf16"); the adapter is always float32."""
+    memory: str = text(AUTO, FOR_TRAINING)
+    """How the base is kept: "fast", "offload", "int8" or "nf4", each with less memory than the one before;
+    "auto": the first that fits."""
     background: str = text("white")
     """What shows through transparent parts: a colour's name or #rrggbb."""
 

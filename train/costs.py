@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 import torch
 
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import MemoryMode, StableDiffusion, activations, autoencoder_bytes, weight_bytes
 
 
-def memory(base: StableDiffusion, trainable: int, latent_pixels: int, checkpointing: bool) -> int:
-    """Bytes: weights, the adapter with its gradient and two moments, and what a step keeps for its gradient.
+def memory(
+    base: StableDiffusion,
+    mode: MemoryMode,
+    *,
+    trainable: int,
+    trained: Collection[str],
+    latent_pixels: int,
+    pixels: int,
+    checkpointing: bool,
+) -> int:
+    """Bytes on the device: the adapter with its gradient and two moments, weights, and what a step keeps for
+    its gradient or a sample's decoding wants, whichever is more.
 
-    The last is a rule of thumb: 1,000 values of the first level's width per latent pixel of a batch, 4 bytes
-    each on a CPU (autocast keeps both kinds), 2 on a GPU; a quarter of it with checkpointing.
+    On a CPU a step keeps, by rule of thumb, 1,000 values of the first level's width per latent pixel of a
+    batch, 4 bytes each (autocast keeps both kinds); a quarter of it with checkpointing. On a GPU see
+    `Activations`.
+
+    Args:
+        trained: the components that are trained.
+        latent_pixels: of a whole batch; pixels: of one picture.
     """
-    parts = (*base.components.values(), base.pipe.vae)
-    weights = sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
-    width = int(base.pipe.unet.config.block_out_channels[0])
-    kept = latent_pixels * width * 1000 * (4 if base.device.type == "cpu" else 2)
-    return weights + 16 * trainable + kept // (4 if checkpointing else 1)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that a run may count on: free ones of a GPU, else three quarters of the machine's."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if not hasattr(os, "sysconf"):
-        return 8 << 30  # a system that does not tell: assume a small machine
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+    parts = {name: weight_bytes(part, mode.bits) for name, part in base.components.items()}
+    vae = weight_bytes(base.pipe.vae)
+    if base.device.type == "cpu":
+        kept = latent_pixels * int(base.pipe.unet.config.block_out_channels[0]) * 1000 * 4
+        kept //= 4 if checkpointing else 1
+    else:
+        each = activations(base)
+        kept = latent_pixels * (each.checkpointed if checkpointing else each.training)
+    words = sum(parts[name] for name in base.text_encoders)
+    decoding = autoencoder_bytes(base, mode, pixels)
+    if not mode.offloads:
+        return 16 * trainable + words + parts["unet"] + max(vae + kept, decoding)
+    resident = words if set(trained) & set(base.text_encoders) else 0
+    return 16 * trainable + max(parts["unet"] + resident + kept, decoding, words)
 
 
 def seconds_per_picture(

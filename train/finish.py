@@ -12,7 +12,7 @@ from PIL import Image
 
 from lorastyle.adapters import atomic_write, read_header
 from lorastyle.bank import AdapterBank
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import MODES, StableDiffusion
 from lorastyle.errors import AdapterFileError
 
 from .cache import weights_hash
@@ -44,6 +44,7 @@ def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
         "prior": plan.prior,
         "prior_images": plan.prior_images,
         "precision": plan.precision,
+        "memory": plan.memory,
     }
     if base.family == "sd2":  # two of a kind: readers need to know which
         v = base.prediction_type == "v_prediction"
@@ -169,6 +170,7 @@ def recipe_of(
         "targets": ", ".join(
             f"{len(paths)} {c} ({_digest(list(paths))})" for c, paths in plan.targets.items()
         ),
+        "the bits of the base's linear layers": str(MODES[plan.memory].bits or "all"),
         **{
             key: str(getattr(plan, key))
             for key in (

@@ -12,7 +12,7 @@ from torch import nn
 
 from lorastyle.adapters import atomic_write, save_adapter
 from lorastyle.bank import AdapterBank
-from lorastyle.bases import StableDiffusion, load_base
+from lorastyle.bases import AUTO, StableDiffusion, load_base
 from lorastyle.errors import AdapterFileError, BaseError, ConfigError, TrainingError
 from lorastyle.pictures import Unusable
 
@@ -74,6 +74,8 @@ def fit(
         base = _load(config) if base is None else _trainable(base)
         plan = make_plan(config, base, dataset)
         stop.emit(PlanReady(plan))
+        if not base.placement.settled:
+            base.placement.arrange(plan.memory)
         run = RunFolder(plan.out)
         with run.claimed(), Journal.kept(run, plan, resume) as journal:
             with stop.watching(run.stop, journal), own_random_state(base), told_disk_errors(run):
@@ -121,7 +123,12 @@ def _fit(
         seed=plan.seed,
     )
     try:
-        with checkpointing(base, plan.gradient_checkpointing), told_dropped_words(stop):
+        at_work = ("unet", *(base.text_encoders if set(plan.targets) & set(base.text_encoders) else ()))
+        with (
+            checkpointing(base, plan.gradient_checkpointing),
+            told_dropped_words(stop),
+            base.placement.using(*at_work),
+        ):
             batches = Batches(
                 [p for p in pictures if not p.of_class],
                 [p for p in pictures if p.of_class],
@@ -129,7 +136,8 @@ def _fit(
                 plan.seed,
             )
             trainer = Trainer(plan, base, _named(bank, plan), batches, objective, bank.disabled)
-            with torch.no_grad():  # one by one: a hundred captions at once would not fit a small card
+            # one by one: a hundred captions at once would not fit a small card
+            with torch.no_grad(), base.placement.using(*base.text_encoders):
                 for prompt in dict.fromkeys(p.prompt for p in pictures):
                     trainer.encode([prompt])
             if checkpoint is not None:
@@ -200,9 +208,10 @@ def _finish(
 
 
 def _load(config: TrainConfig) -> StableDiffusion:
-    base = load_base(config.base, dtype=_DTYPES[config.precision])
+    memory = None if config.memory == AUTO else config.memory  # the plan settles what is left open
+    base = load_base(config.base, dtype=_DTYPES[config.precision], memory=memory)
     if base.dtype == torch.float16:  # its gradients underflow; older cards train in float32
-        base = load_base(config.base, dtype=torch.float32)
+        base = load_base(config.base, dtype=torch.float32, memory=memory)
     return base
 
 

@@ -11,7 +11,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from lorastyle.bank import GatedLayer
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import FOR_TRAINING, StableDiffusion
 from lorastyle.errors import TrainingError
 
 from .events import Warned
@@ -124,7 +124,9 @@ def told_short_memory(plan: Plan) -> Generator[None]:
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not _SHORT.search(str(error)):
             raise
-        less = ["--gradient-checkpointing"] * (not plan.gradient_checkpointing)
+        smaller = FOR_TRAINING[FOR_TRAINING.index(plan.memory) + 1 :] if plan.device != "cpu" else ()
+        less = [f"--memory {mode}" for mode in smaller[:1]]
+        less += ["--gradient-checkpointing"] * (not plan.gradient_checkpointing)
         less += ["--batch-size 1"] * (plan.batch_size > 1)
         less += ["--text-encoder-lr 0"] * (plan.text_encoder_lr > 0)
         less += [f"--resolution {plan.resolution * 3 // 4 // 64 * 64}"] * (plan.resolution >= 256)

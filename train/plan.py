@@ -14,11 +14,12 @@ from lorastyle.bases import StableDiffusion
 from lorastyle.errors import ConfigError
 
 from .config import TrainConfig
-from .costs import free_memory, megabytes, memory, minutes, seconds_per_picture
+from .costs import megabytes, minutes, seconds_per_picture
 from .dataset import Dataset
 from .draw import STEPS
 from .pictures import size_notes
 from .prompts import class_prompts, sample_prompts
+from .room import find_room
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Plan:
         warmup: steps until the learning rate is reached; then `schedule`, "constant" or "cosine".
         trainable: how many numbers the adapter has.
         replaces: whether a file is at `out` already, which the new one takes the place of.
-        memory: bytes, estimated; free: bytes that there are.
+        memory: how the base is kept, a name of `MODES`; memory_why: what was chosen from, in words.
+        memory_bytes: estimated; free: bytes that there are.
         seconds: estimated from sizes alone until the first steps are timed.
     """
 
@@ -113,8 +115,10 @@ class Plan:
     seed: int
     precision: str
     gradient_checkpointing: bool
-    memory: int
+    memory: str
+    memory_bytes: int
     seconds: float
+    memory_why: str = field(default="", compare=False)
     free: int = field(default=0, compare=False)
     replaces: bool = field(default=False, compare=False)
 
@@ -156,11 +160,13 @@ class Plan:
             more = " ..." if len(self.prior_prompts) > 3 else ""
             rows.append(("prior", f"weight {self.prior:g}, {self.prior_images} pictures of {what}{more}"))
         saving = ", gradient checkpointing" if self.gradient_checkpointing else ""
-        short = f"; more than the {megabytes(self.free)} there are" if self.memory > self.free > 0 else ""
+        over = self.memory_bytes > self.free > 0
+        short = f"; more than the {megabytes(self.free)} there are" if over else ""
+        kept = f"{self.memory}, about {megabytes(self.memory_bytes)}{short}"
         return [
             *rows,
             ("precision", f"{self.precision} on {self.device}{saving}, the adapter in float32"),
-            ("memory", f"about {megabytes(self.memory)}{short}"),
+            ("memory", self.memory_why or kept),
             ("time", f"about {minutes(self.seconds)}; measured once it runs"),
         ]
 
@@ -186,7 +192,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     Raises:
         TargetError: a target names no module.
         BaseError: more layers to leave out (`clip_skip`) than the text encoder has.
-        ConfigError: `prior` without anything to draw, or both learning rates 0.
+        ConfigError: `prior` without anything to draw, both learning rates 0, or no memory mode that fits.
     """
     unet = base.components["unet"]
     size = sum(p.numel() for p in unet.parameters())
@@ -194,8 +200,6 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     large = LARGE_XL if base.family == "sdxl" else LARGE
     recipe = (SMALL if small else large)[dataset.kind]
     quick = small or base.device.type == "cuda"
-    batch = config.batch_size or _batch_size(small, base)
-    steps = config.steps or _steps(recipe, len(dataset.used), batch)
     resolution = config.resolution or base.resolution
     rank = config.rank or recipe.rank
     text_encoder_lr = recipe.text_encoder_lr if config.text_encoder_lr is None else config.text_encoder_lr
@@ -207,12 +211,12 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     )
     trainable = _trainable(base, targets, rank)
     prompts, prior_images = _prior(config, dataset)
+    room = find_room(config, base, small=small, trainable=trainable, trained=targets, resolution=resolution)
+    batch = room.batch_size
+    steps = config.steps or _steps(recipe, len(dataset.used), batch)
     in_batch = batch * (2 if config.prior else 1)
     drawn = prior_images * STEPS * 2 / 3  # class pictures, in training steps: two passes without gradients
     pixels = (resolution // base.pixels_per_latent) ** 2
-    checkpointing = config.gradient_checkpointing
-    if checkpointing is None:
-        checkpointing = memory(base, trainable, in_batch * pixels, False) > free_memory(base.device)
     name, out = _name_and_file(config, dataset)
     return Plan(
         name=name,
@@ -258,10 +262,12 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         save_every=config.save_every or max(50, steps // 4),
         seed=config.seed,
         precision=str(base.dtype).removeprefix("torch."),
-        gradient_checkpointing=checkpointing,
-        memory=memory(base, trainable, in_batch * pixels, checkpointing),
+        gradient_checkpointing=room.checkpointing,
+        memory=room.mode,
+        memory_bytes=room.bytes,
+        memory_why=room.why,
         seconds=(steps * in_batch + drawn) * seconds_per_picture(size, pixels, base.device, base.dtype),
-        free=free_memory(base.device),
+        free=room.free,
         replaces=os.path.exists(out),
     )
 
@@ -302,16 +308,6 @@ def _file_name(trigger: str) -> str:
 def _steps(recipe: Recipe, images: int, batch: int) -> int:
     seen = min(max(recipe.seen * images, recipe.fewest), recipe.most)
     return max(10, round(seen / batch / 10) * 10)
-
-
-def _batch_size(small: bool, base: StableDiffusion) -> int:
-    """Four where they fit: always on a small base; a large one wants some 12 GB of a GPU for them."""
-    if small:
-        return 4
-    if base.device.type != "cuda":
-        return 1
-    free = free_memory(base.device)
-    return 4 if free > 12e9 else 2 if free > 8e9 else 1
 
 
 def _targets(

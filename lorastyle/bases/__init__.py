@@ -1,26 +1,109 @@
-"""The frozen model behind one small class, and how to load it."""
+"""The frozen model behind one small class, and how to load it.
+
+Importing the package, and asking for the default base's name, does not import torch.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .default import default_base
-from .likeness import Likeness
-from .load import EMBEDDED, load_base
-from .peek import peek_family
-from .pipelines import open_pipeline
-from .precision import compute_dtype
-from .prompt_embeds import PromptEmbeds
-from .stable_diffusion import StableDiffusion
-from .stable_diffusion_xl import StableDiffusionXL
+
+if TYPE_CHECKING:
+    from .hub import cached_folder, split_hub_id
+    from .likeness import Likeness
+    from .load import EMBEDDED, load_base
+    from .memory import AUTO, FOR_DRAWING, FOR_TRAINING, MODES, MemoryMode
+    from .needs import (
+        Choice,
+        activations,
+        autoencoder_bytes,
+        choose_for_drawing,
+        explained,
+        fits,
+        free_memory,
+        gigabytes,
+        listed,
+        rounded_modes,
+        weight_bytes,
+    )
+    from .peek import peek_family
+    from .pipelines import open_pipeline
+    from .placement import Placement
+    from .precision import compute_dtype
+    from .prompt_embeds import PromptEmbeds
+    from .stable_diffusion import StableDiffusion
+    from .stable_diffusion_xl import StableDiffusionXL
 
 __all__ = [
+    "AUTO",
     "EMBEDDED",
+    "FOR_DRAWING",
+    "FOR_TRAINING",
+    "MODES",
+    "Choice",
     "Likeness",
+    "MemoryMode",
+    "Placement",
     "PromptEmbeds",
     "StableDiffusion",
     "StableDiffusionXL",
+    "activations",
+    "autoencoder_bytes",
+    "cached_folder",
+    "choose_for_drawing",
     "compute_dtype",
     "default_base",
+    "explained",
+    "fits",
+    "free_memory",
+    "gigabytes",
+    "listed",
     "load_base",
     "open_pipeline",
     "peek_family",
+    "rounded_modes",
+    "split_hub_id",
+    "weight_bytes",
 ]
+
+_LATE = {
+    "AUTO": "memory",
+    "EMBEDDED": "load",
+    "FOR_DRAWING": "memory",
+    "FOR_TRAINING": "memory",
+    "MODES": "memory",
+    "Choice": "needs",
+    "Likeness": "likeness",
+    "MemoryMode": "memory",
+    "Placement": "placement",
+    "PromptEmbeds": "prompt_embeds",
+    "StableDiffusion": "stable_diffusion",
+    "StableDiffusionXL": "stable_diffusion_xl",
+    "activations": "needs",
+    "autoencoder_bytes": "needs",
+    "cached_folder": "hub",
+    "choose_for_drawing": "needs",
+    "compute_dtype": "precision",
+    "explained": "needs",
+    "fits": "needs",
+    "free_memory": "needs",
+    "gigabytes": "needs",
+    "listed": "needs",
+    "load_base": "load",
+    "open_pipeline": "pipelines",
+    "peek_family": "peek",
+    "rounded_modes": "needs",
+    "split_hub_id": "hub",
+    "weight_bytes": "needs",
+}
+
+if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        globals()[name] = value
+        return value

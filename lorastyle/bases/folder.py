@@ -60,9 +60,15 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
                 "so it would not heed a word. Copy or download the whole folder again."
             )
     with_weights = [part for part in parts if part.startswith(("unet", "vae", "text_encoder"))]
-    for part in (part for part in with_weights if part != "unet"):
-        _read_json(path / part / "config.json", name, f"The {part} cannot be built")
-    _read_json(path / "scheduler" / "scheduler_config.json", name, "Its noise schedule is not known")
+    configs = {
+        part: _read_json(path / part / "config.json", name, f"The {part} cannot be built")
+        for part in with_weights
+        if part != "unet"
+    }
+    schedule = _read_json(
+        path / "scheduler" / "scheduler_config.json", name, "Its noise schedule is not known"
+    )
+    _check_schedule(configs["vae"], schedule, name)
     variants = {_check_weights(path / part, name) for part in with_weights}
     unet = _read_json(path / "unet" / "config.json", name, "The UNet cannot be built")
     own = path / "lorastyle.json"
@@ -72,6 +78,21 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
         kind,
         family if isinstance(family, str) else family_from_width(_text_width(unet, name)),
         "fp16" if variants == {"fp16"} else None,
+    )
+
+
+def _check_schedule(vae: Mapping[str, object], schedule: Mapping[str, object], name: str) -> None:
+    """Refuse what has the parts of Stable Diffusion and another noise: it would draw, and draw rubbish."""
+    own = str(schedule.get("_class_name", ""))
+    if own.startswith(("EDM", "FlowMatch")) or schedule.get("prediction_type") == "flow_prediction":
+        why = f"its scheduler is {own}"
+    elif vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
+        why = "its VAE has a mean and a deviation for each channel"
+    else:
+        return
+    raise BaseError(
+        f'The base "{name}" has another noise schedule than Stable Diffusion ({why}), as Playground 2.5 and '
+        f"flow models have. lorastyle does not draw with these yet ({SUPPORTED})."
     )
 
 
@@ -105,7 +126,20 @@ def _check_weights(folder: Path, name: str) -> str | None:
             read_header(file)
         except AdapterFileError as error:
             raise BaseError(f'The base "{name}" has damaged weights. {error}') from error
+    for index in folder.glob("*.safetensors.index*.json"):
+        _check_shards(index, {file.name for file in files}, name)
     return None if plain else "fp16"
+
+
+def _check_shards(index: Path, files: set[str], name: str) -> None:
+    placed = _read_json(index, name, "Which of its files holds what is not known").get("weight_map")
+    shards = set(cast("dict[str, str]", placed).values()) if isinstance(placed, dict) else set[str]()
+    # of an index whose variant is not here, no shard is
+    if (lost := sorted(shards - files)) and len(lost) < len(shards):
+        raise BaseError(
+            f'The base "{name}" lacks {lost[0]} in {index.parent.name}/, one of {len(shards)} shards. '
+            "Copy or download the whole folder again."
+        )
 
 
 def _read_json(path: Path, name: str, consequence: str) -> Mapping[str, object]:

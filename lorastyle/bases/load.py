@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -13,19 +12,21 @@ from lorastyle.errors import BaseError, near_miss
 from .default import default_base
 from .family import family_from_width
 from .folder import BaseFolder, inspect_folder
+from .hub import fetch, split_hub_id
+from .memory import AUTO, memory_mode
+from .needs import choose_for_drawing
 from .pipelines import open_pipeline
+from .placement import HOME
 from .precision import best_device, compute_dtype
 from .quiet import quiet
 from .single_file import check_prediction_type, inspect_checkpoint, read_checkpoint
 from .stable_diffusion import StableDiffusion
 
 EMBEDDED = Path(__file__).with_name("embedded")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _NOT_NEEDED: dict[str, dict[str, None]] = {
     "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "image_encoder": None},
     "StableDiffusionXLPipeline": {"feature_extractor": None, "image_encoder": None},
 }
-_LIGHT = _NOT_NEEDED["StableDiffusionPipeline"]  # what is not downloaded either
 _TEXT_MODELS = {
     "StableDiffusionPipeline": {"text_encoder": "CLIPTextModel"},
     "StableDiffusionXLPipeline": {
@@ -40,21 +41,28 @@ def load_base(
     *,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    memory: str | None = AUTO,
     prediction_type: str | None = None,
 ) -> StableDiffusion:
     """Load a base, frozen and in eval mode.
 
     Args:
         name: "embedded", the folder of a Stable Diffusion pipeline (1.x, 2.x or XL), a checkpoint of one in
-            a `.safetensors` file, or a Hub id such as "stable-diffusion-v1-5/stable-diffusion-v1-5" (taken
-            from the local cache when it is there). None means `default_base()`.
+            a `.safetensors` file, or a Hub id such as "stable-diffusion-v1-5/stable-diffusion-v1-5", with
+            "@revision" where it matters (from the local cache when it is there). None: `default_base()`.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the best there is.
         dtype: what the UNet computes in; None asks `compute_dtype`. The other parts stay float32.
+        memory: how it is kept, one of `MODES`; "auto" chooses what fits the device for drawing. None leaves
+            the choice to `base.placement.arrange`; until then everything waits in the machine's memory.
         prediction_type: "epsilon" or "v_prediction", where you know better than the folder or the file.
 
     Raises:
-        BaseError: no such base, no network, a part missing, weights damaged, or an unsupported family.
+        BaseError: no such base, no network, a part missing, weights damaged, or an unsupported family; or
+            nothing fits the device's memory.
+        ConfigError: no such memory mode.
     """
+    if memory not in (None, AUTO):
+        memory_mode(memory)
     name = default_base() if name is None else name
     target = _device(device)
     dtype = compute_dtype(target) if dtype is None else dtype
@@ -66,14 +74,18 @@ def load_base(
     stored = torch.float32 if target.type == "cpu" else dtype
     path = _locate(name)
     if path.is_file():
-        pipe, family = _read_file(path, name, target, stored, prediction_type)
+        there = target if memory == "fast" else HOME
+        pipe, family = _read_file(path, name, there, stored, prediction_type)
     else:
         folder = inspect_folder(path, name)
         pipe, family = _read(folder, name), folder.family
         _override(pipe, prediction_type)
     with quiet():
         pipe.unet.to(stored)
-        return open_pipeline(pipe.to(target), name=name, family=family, dtype=dtype)
+        base = open_pipeline(pipe, name=name, family=family, dtype=dtype, device=target)
+        if memory is not None:
+            base.placement.arrange(choose_for_drawing(base).mode if memory == AUTO else memory)
+    return base
 
 
 def _read_file(
@@ -99,10 +111,9 @@ def _override(pipe: Any, prediction_type: str | None) -> None:
 
 def _device(device: str | None) -> torch.device:
     if device is None:
-        return best_device()
+        return _numbered(best_device())
     try:
-        target = torch.device(device)
-        torch.empty(0, device=target)
+        target = _numbered(torch.device(device))
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
         raise BaseError(
@@ -111,61 +122,27 @@ def _device(device: str | None) -> torch.device:
     return target
 
 
+def _numbered(device: torch.device) -> torch.device:
+    """As its tensors name it: "cuda" is cuda:0."""
+    return torch.empty(0, device=device).device
+
+
 def _locate(name: str) -> Path:
     if name == "embedded":
         return EMBEDDED
     path = Path(name).expanduser()
     if path.is_dir() or path.is_file():
         return path
-    if _HUB_ID.fullmatch(name) and path.suffix not in (".safetensors", ".ckpt"):
-        return _from_hub(name)
+    if (hub_id := split_hub_id(name)) is not None:
+        return fetch(*hub_id, name)
     parent = path.parent
     around = list(parent.iterdir()) if parent.is_dir() else []
     beside = [entry.name for entry in around if entry.is_dir() or entry.suffix == ".safetensors"]
     raise BaseError(
         f'There is no base "{name}". A base is "embedded", a folder with a model_index.json, a checkpoint '
-        f"(.safetensors), or a Hub id (owner/name).{near_miss(path.name, ['embedded', *beside])}"
+        "(.safetensors), or a Hub id (owner/name, owner/name@revision)."
+        + near_miss(path.name, ["embedded", *beside])
     )
-
-
-def _from_hub(name: str) -> Path:
-    """The cached folder of a Hub model; only what is not cached yet is downloaded."""
-    with quiet():
-        from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-
-        download = cast(Any, DiffusionPipeline.download)
-        try:
-            return Path(download(name, local_files_only=True, use_safetensors=True, **_LIGHT))
-        except Exception:  # whatever the cache lacks, the Hub may have; its answer is the one to report
-            try:
-                return Path(download(name, use_safetensors=True, **_LIGHT))
-            except Exception as error:
-                raise _hub_error(name, error) from error
-
-
-def _hub_error(name: str, error: Exception) -> BaseError:
-    """One sentence for what went wrong, wherever in the chain of causes it is told."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    kinds = " ".join(type(item).__name__ for item in chain)
-    text = " ".join(str(item) for item in chain)
-    start = f'The base "{name}" is no folder here and not in the local cache; '
-    if "Gated" in kinds:
-        return BaseError(
-            start + "on the Hub it is gated. Accept its terms on its page, then `hf auth login`."
-        )
-    if "RepositoryNotFound" in kinds or "404" in text:
-        return BaseError(start + "the Hub has no such public model. Check the spelling, or `hf auth login`.")
-    if "Offline" in kinds or "offline" in text.lower():
-        return BaseError(start + 'the Hub is switched off by HF_HUB_OFFLINE. Unset it, or use "embedded".')
-    if re.search(r"Connect|Timeout|NameResolution|LocalEntryNotFound", kinds) or "connect" in text.lower():
-        return BaseError(
-            start + 'the Hub cannot be reached. Check the network, or use "embedded" or a folder.'
-        )
-    return BaseError(f"{start}fetching it failed: {str(error).splitlines()[0] if str(error) else kinds}")
 
 
 def _read(folder: BaseFolder, name: str) -> Any:

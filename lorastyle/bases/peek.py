@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lorastyle.errors import BaseError
+
 from .default import default_base
 from .family import family_from_width
 from .folder import inspect_folder
+from .hub import cached_folder, split_hub_id
 from .load import EMBEDDED
 from .single_file import inspect_checkpoint
 
 
 def peek_family(name: str | None = None) -> str | None:
-    """The family of the embedded base, a folder or a checkpoint file; None for what is on the Hub.
+    """The family of the embedded base, a folder, a checkpoint file or a model in the Hub's cache, else None.
 
     Raises:
         BaseError: the folder or file is damaged, or of another kind.
@@ -23,4 +26,9 @@ def peek_family(name: str | None = None) -> str | None:
         return inspect_folder(path, name).family
     if path.is_file():
         return family_from_width(inspect_checkpoint(path, name).text_width)
+    if (hub_id := split_hub_id(name)) is not None and (cached := cached_folder(*hub_id)) is not None:
+        try:
+            return inspect_folder(cached, name).family
+        except BaseError:  # half a download, which loading makes whole
+            return None
     return None

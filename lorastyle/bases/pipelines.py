@@ -11,7 +11,12 @@ from .stable_diffusion_xl import StableDiffusionXL
 
 
 def open_pipeline(
-    pipe: Any, *, name: str = "pipeline", family: str | None = None, dtype: torch.dtype | None = None
+    pipe: Any,
+    *,
+    name: str = "pipeline",
+    family: str | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
 ) -> StableDiffusion:
     """A pipeline object of yours as a base: a StableDiffusionXL where it has two text encoders.
 
@@ -21,4 +26,4 @@ def open_pipeline(
         BaseError: a part is missing.
     """
     kind = StableDiffusionXL if hasattr(pipe, "text_encoder_2") else StableDiffusion
-    return kind(pipe, name=name, family=family, dtype=dtype)
+    return kind(pipe, name=name, family=family, dtype=dtype, device=device)

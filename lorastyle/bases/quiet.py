@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import ModuleType
@@ -10,14 +11,27 @@ from types import ModuleType
 @contextmanager
 def quiet() -> Generator[None]:
     """Hush transformers and diffusers below errors, and put their settings back."""
-    # transformers first: diffusers imports it, and the notices come while it does
-    from transformers.utils import logging as transformers_logging
+    with quiet_logger("bitsandbytes"):  # which both import where it is there
+        # transformers first: diffusers imports it, and the notices come while it does
+        from transformers.utils import logging as transformers_logging
 
-    with _hushed(transformers_logging):
-        from diffusers.utils import logging as diffusers_logging
+        with _hushed(transformers_logging):
+            from diffusers.utils import logging as diffusers_logging
 
-        with _hushed(diffusers_logging):
-            yield
+            with _hushed(diffusers_logging):
+                yield
+
+
+@contextmanager
+def quiet_logger(name: str) -> Generator[None]:
+    """No word of a package below errors, by Python's own logging."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

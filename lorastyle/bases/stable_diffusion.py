@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from lorastyle.errors import BaseError
 
 from .family import family_from_width
+from .memory import WHOLE
+from .needs import MOST_PIXELS_WHOLE, PIXELS_AT_ONCE
+from .placement import Placement
 from .precision import compute_dtype
 from .prompt_embeds import PromptEmbeds
 from .text import Chunk, TextReader
 
-# The autoencoder wants far more memory than the UNet: some 8 kB a pixel. So few pictures at once, and larger
-# ones in tiles whose edges are blended.
-PIXELS_AT_ONCE = 1024 * 1024
-MOST_PIXELS_WHOLE = 1536 * 1536
 TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 
@@ -34,6 +33,8 @@ class StableDiffusion:
         name: what users call the base; recorded in pictures.
         family: adapters fit within a family; None reads it off the width of the UNet's cross-attention.
         dtype: what the UNet computes in; None asks `compute_dtype`.
+        device: where it computes; None is where the pipeline is. Elsewhere, `placement.arrange` settles what
+            goes there and when.
 
     Raises:
         BaseError: the pipeline is of another family than this class.
@@ -48,12 +49,13 @@ class StableDiffusion:
         name: str = "pipeline",
         family: str | None = None,
         dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.pipe: Any = pipe
         self.name = name
         self.family: str = family or family_from_width(int(pipe.unet.config.cross_attention_dim))
         self._check_family()
-        self.device: torch.device = pipe.unet.device
+        self.device: torch.device = pipe.unet.device if device is None else device
         self.dtype: torch.dtype = compute_dtype(self.device) if dtype is None else dtype
         encoders = {part: getattr(pipe, part, None) for part in TEXT_ENCODERS}
         self.components: dict[str, nn.Module] = {
@@ -80,6 +82,7 @@ class StableDiffusion:
         self.guidance: float = 3.0 if zero_snr else 5.0
         self.guidance_rescale: float = 0.7 if zero_snr else 0.0
         self.alphas_cumprod: Tensor = _noise_schedule(pipe.scheduler.config)
+        self.placement = Placement({**self.components, "vae": pipe.vae}, self.device)
         # Read now: once a bank is attached, the modules lie inside its layers under other names.
         self._shapes = {name: _weight_shapes(module) for name, module in self.components.items()}
 
@@ -98,7 +101,8 @@ class StableDiffusion:
         """
         self.check_skip(clip_skip)
         min(self.readers, key=lambda reader: reader.room).warn_of_dropped_words(prompts)
-        return self._encode([reader.cut(prompts) for reader in self.readers], clip_skip)
+        with self.placement.using(*self.text_encoders):
+            return self._encode([reader.cut(prompts) for reader in self.readers], clip_skip)
 
     def read(
         self, prompts: Sequence[str], negatives: Sequence[str], *, clip_skip: int = 1
@@ -117,17 +121,18 @@ class StableDiffusion:
         empty = [reader.chunks("")[0] for reader in self.readers]
         read = {text: [r.chunks(text) for r in self.readers] for text in (*prompts, *negatives)}
         most = max(len(chunks) for of_text in read.values() for chunks in of_text)
-        known = {
-            text: self._encode_chunks(
-                [
-                    [*chunks, *[none] * (most - len(chunks))]
-                    for chunks, none in zip(of_text, empty, strict=True)
-                ],
-                empty,
-                clip_skip,
-            )
-            for text, of_text in read.items()
-        }
+        with self.placement.using(*self.text_encoders):
+            known = {
+                text: self._encode_chunks(
+                    [
+                        [*chunks, *[none] * (most - len(chunks))]
+                        for chunks, none in zip(of_text, empty, strict=True)
+                    ],
+                    empty,
+                    clip_skip,
+                )
+                for text, of_text in read.items()
+            }
         unwanted = [known[text] if text else self._empty_negative(known[text]) for text in negatives]
         return PromptEmbeds.cat([known[text] for text in prompts]), PromptEmbeds.cat(unwanted)
 
@@ -188,7 +193,7 @@ class StableDiffusion:
             BaseError: the moments are not finite.
         """
         pixels = pixels.to(self.device, torch.float32)
-        with _tiled(self.pipe.vae, pixels.shape[-2] * pixels.shape[-1] > MOST_PIXELS_WHOLE):
+        with self._autoencoder(pixels.shape[-2] * pixels.shape[-1]):
             moments = self.pipe.vae.encode(pixels).latent_dist.parameters
         return _finite(moments, "encoding pictures")
 
@@ -209,7 +214,7 @@ class StableDiffusion:
         latents = latents / float(self.pipe.vae.config.scaling_factor)
         pixels_each = latents.shape[-2] * latents.shape[-1] * self.pixels_per_latent**2
         at_once = max(1, PIXELS_AT_ONCE // pixels_each)
-        with _tiled(self.pipe.vae, pixels_each > MOST_PIXELS_WHOLE):
+        with self._autoencoder(pixels_each):
             pixels = torch.cat([self.pipe.vae.decode(some).sample for some in latents.split(at_once)])
         return _finite(pixels, "decoding latents").clamp(-1.0, 1.0)
 
@@ -223,7 +228,7 @@ class StableDiffusion:
                 left of the crop, height and width of the crop. Families that do not ask ignore it; None says
                 that the picture is whole.
         """
-        with self._autocast():
+        with self.placement.using("unet"), self._autocast():
             answer = self.pipe.unet(
                 noisy,
                 timesteps,
@@ -238,6 +243,11 @@ class StableDiffusion:
     ) -> dict[str, Any]:
         return {}
 
+    @property
+    def text_encoders(self) -> list[str]:
+        """The names of the components that read words."""
+        return [component for component in self.components if component in TEXT_ENCODERS]
+
     def module_names(self) -> dict[str, list[str]]:
         """Dotted paths of every Linear and Conv2d, per component."""
         return {component: list(shapes) for component, shapes in self._shapes.items()}
@@ -245,6 +255,14 @@ class StableDiffusion:
     def module_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Weight shape of every Linear (out, in) and Conv2d (out, in, kh, kw): {component: {path: shape}}."""
         return {component: dict(shapes) for component, shapes in self._shapes.items()}
+
+    @contextmanager
+    def _autoencoder(self, pixels: int) -> Generator[None]:
+        """It is on the device, and takes pictures of so many pixels whole or in tiles."""
+        mode = self.placement.mode
+        large = pixels > MOST_PIXELS_WHOLE or (mode.tiles > 0 and pixels > WHOLE)
+        with self.placement.using("vae"), _tiled(self.pipe.vae, mode.tiles) if large else nullcontext():
+            yield
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -255,21 +273,24 @@ class StableDiffusion:
 
 
 @contextmanager
-def _tiled(vae: Any, wanted: bool) -> Generator[None]:
-    """The autoencoder works in tiles, where that is wanted and was not so already."""
-    earlier = bool(vae.use_tiling)
-    if wanted and not earlier:
-        vae.enable_tiling()
+def _tiled(vae: Any, side: int) -> Generator[None]:
+    """The autoencoder works in tiles of so many pixels a side; 0 is its own size."""
+    before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
+    vae.enable_tiling()
+    if side:
+        vae.tile_latent_min_size = side * vae.tile_latent_min_size // vae.tile_sample_min_size
+        vae.tile_sample_min_size = side
     try:
         yield
     finally:
-        if wanted and not earlier:
-            vae.disable_tiling()
+        vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
 def _weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {
-        path: tuple(layer.weight.shape)
+        path: (layer.out_features, layer.in_features)
+        if isinstance(layer, nn.Linear)
+        else tuple(layer.weight.shape)
         for path, layer in module.named_modules()
         if isinstance(layer, (nn.Linear, nn.Conv2d))
     }

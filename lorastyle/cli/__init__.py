@@ -25,7 +25,7 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "Make an adapter from a folder of images.",
     "generate": "Draw pictures from words, with adapters.",
-    "info": "Say what is in an adapter file.",
+    "info": "Say what is in an adapter file, or which settings drew a picture.",
     "demo": "Train on the sticker sample and draw with the result: the whole thing in two minutes.",
     "doctor": "Say what is here to work with and what is wrong with it, ready to paste into a bug report.",
     "version": "Print the versions only.",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from lorastyle.errors import ConfigError
+from lorastyle.errors import AdapterError, ConfigError
 
-from .console import Steps, base_line, say
+from .console import Steps, base_line, note, say
 from .names import Whole, check_out, names_one_file, parse_size, slug, whole
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ _MORE = Parameter(group=Group("More settings", sort_key=1))
 
 
 def generate(
-    prompt: str,
+    prompt: str | None = None,
     /,
     *,
     adapter: Annotated[tuple[str, ...], Parameter(("--adapter", "-a"), negative="")] = (),
-    negative: str = "",
+    negative: str | None = None,
     seed: Whole | None = None,
     number: Annotated[int, Parameter(("--number", "-n"), converter=whole)] = 1,
     out: Annotated[Path, Parameter(("--out", "-o"))] = Path("pictures"),
@@ -40,12 +40,19 @@ def generate(
     hires: float | None = None,
     hires_strength: Annotated[float | None, _MORE] = None,
     base: str | None = None,
+    like: Path | None = None,
+    skip_missing: Annotated[bool, _MORE, Parameter(negative="")] = False,
+    format_: Annotated[Literal["png", "jpg", "webp"], _MORE, Parameter("--format")] = "png",
+    quality: Annotated[Whole | None, _MORE] = None,
+    no_metadata: Annotated[bool, _MORE, Parameter(negative="")] = False,
+    memory: Annotated[Literal["auto", "fast", "offload", "int8", "nf4", "sequential"], _MORE] = "auto",
 ) -> None:
     """Draw pictures from words, with adapters.
 
         lorastyle generate "a cat" -a sticker:0.8 -a other.safetensors:0.5 --seed 7 -n 4
+        lorastyle generate --like picture.png --seed 8
 
-    Every picture is a PNG that carries the whole request that drew it.
+    Every picture carries the whole request that drew it, by names and hashes, without any path.
 
     Args:
         prompt: what to draw; put an adapter's trigger word into it.
@@ -53,7 +60,7 @@ def generate(
         negative: what to keep out of the picture.
         seed: the same seed draws the same picture; each further picture takes the next one.
         number: how many pictures.
-        out: the folder for the pictures, or the name of one .png.
+        out: the folder for the pictures, or the name of one: .png, .jpg or .webp.
         size: WIDTHxHEIGHT in pixels, or one number for a square; the base's own size if left out.
         steps: denoising steps; 30 if left out.
         guidance: how strictly to follow the prompt, 1 switches it off; the base's own if left out.
@@ -66,13 +73,34 @@ def generate(
         hires: draw, then enlarge that many times and draw the details: 1.5, 2.
         hires_strength: how much of the enlarged picture is drawn anew; 0.4 if left out.
         base: "embedded", a checkpoint file, a folder, or a Hub id such as org/model.
+        like: a picture of lorastyle, A1111, Forge or InvokeAI: its settings are used where no flag says else.
+        skip_missing: with --like, draw without the adapters and pictures that are not here.
+        format_: of pictures in a folder.
+        quality: 1 to 100, of a .jpg (95 if left out) or .webp (lossless if left out).
+        no_metadata: save the pictures without the request that drew them.
+        memory: how the base is kept, each with less memory: fast, offload, int8, nf4, sequential; auto takes
+            the first that fits.
     """
-    from lorastyle.generate import AdapterUse, GenerateRequest, find_adapter
+    from lorastyle.generate import (
+        AdapterUse,
+        GenerateRequest,
+        check_picture_name,
+        find_adapter,
+        read_settings,
+    )
 
     width, height = parse_size(size)
     if names_one_file(out) and number != 1:
         raise ConfigError(f"--out {out} names one picture, but --number is {number}. Name a folder instead.")
+    suffix = out.suffix if names_one_file(out) else f".{format_}"
+    check_picture_name(Path(f"picture{suffix}"), quality)
     given = {
+        "prompt": prompt,
+        "negative_prompt": negative,
+        "adapters": tuple(AdapterUse.parse(text) for text in adapter) or None,
+        "number": number,
+        "width": width,
+        "height": height,
         "steps": steps,
         "guidance": guidance,
         "guidance_rescale": guidance_rescale,
@@ -86,40 +114,60 @@ def generate(
         "base": base,
         "seed": seed,
     }
-    request = GenerateRequest.from_dict(
-        {
-            "prompt": prompt,
-            "negative_prompt": negative,
-            "adapters": tuple(AdapterUse.parse(text) for text in adapter),
-            "number": number,
-            "width": width,
-            "height": height,
-            **{key: value for key, value in given.items() if value is not None},
-        }
-    )
+    given = {key: value for key, value in given.items() if value is not None}
+    if like is not None:
+        request, remarks = read_settings(like, changes=given, keep_missing=not skip_missing)
+        for remark in remarks:
+            note(remark)
+    elif prompt is None:
+        raise ConfigError('Say what to draw, such as lorastyle generate "a cat", or --like a picture.')
+    else:
+        request = GenerateRequest.from_dict(given)
     check_out(out)
-    files = [find_adapter(use.name) for use in request.adapters]  # before anything slow
+    try:
+        files = [find_adapter(use.name, use.hash) for use in request.adapters]  # before anything slow
+    except AdapterError as error:
+        hint = " Name others with -a, or draw without it: --skip-missing." if like and not adapter else ""
+        raise AdapterError(f"{error}{hint}") from error
     from lorastyle.bases import default_base, load_base, peek_family
-    from lorastyle.generate import Engine, refuse_other_family
+    from lorastyle.generate import Engine, choose_memory, refuse_other_family
 
+    base = request.base
     if family := peek_family(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
             refuse_other_family(file, family, base or default_base())
-    engine = Engine(load_base(base))
-    say(base_line(engine.base.name))
-    draw(engine, request, out)
+    loaded = load_base(base, memory=None if memory == "auto" else memory)
+    say(base_line(loaded.name))
+    if memory == "auto":
+        choice = choose_memory(loaded, request)
+        loaded.placement.arrange(choice.mode)
+        if choice.mode != "fast":
+            say(f"memory: {choice.why}")
+        engine = Engine(loaded, batch_size=choice.pictures)
+    else:
+        engine = Engine(loaded)
+    draw(engine, request, out, suffix=suffix, metadata=not no_metadata, quality=quality)
 
 
-def draw(engine: Engine, request: GenerateRequest, out: Path) -> list[Path]:
-    """Draw a request into a folder (or into one .png), telling the progress and each file's name."""
+def draw(
+    engine: Engine,
+    request: GenerateRequest,
+    out: Path,
+    *,
+    suffix: str = ".png",
+    metadata: bool = True,
+    quality: int | None = None,
+) -> list[Path]:
+    """Draw a request into a folder (or into one picture), telling the progress and each file's name."""
     from lorastyle.generate import Picture, save_picture
 
     saved: list[Path] = []
     with Steps() as progress:
 
         def save(picture: Picture) -> None:
-            path = out / f"{slug(request.prompt)}-{picture.request.seed}.png"
-            saved.append(save_picture(picture, out if names_one_file(out) else path))
+            path = out / f"{slug(request.prompt)}-{picture.request.seed}{suffix}"
+            target = out if names_one_file(out) else path
+            saved.append(save_picture(picture, target, metadata=metadata, quality=quality))
             progress.say(str(saved[-1]))
 
         engine.generate(request, on_step=partial(progress.update, "drawing"), on_picture=save)

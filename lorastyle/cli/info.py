@@ -1,27 +1,61 @@
-"""`lorastyle info`: what is in an adapter file. Reads the header only and never imports torch."""
+"""`lorastyle info`: what is in an adapter file, or in a picture. Reads no weights and never imports torch."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from lorastyle.adapters import read_info
+from lorastyle.generate import PICTURE_FORMATS, read_settings
 
-from .console import say
+from .console import note, say
+from .names import near
+
+if TYPE_CHECKING:
+    from lorastyle.generate import GenerateRequest
 
 
 def info(file: Path, /, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> None:
     """Say what is in an adapter file: which base it is for, its trigger word, rank, size, how it was made.
 
+    Of a picture (PNG, JPEG, WebP), say which settings drew it, and what of them is not at hand here.
+
     Args:
-        file: a .safetensors file.
+        file: a .safetensors file, or a picture.
         as_json: print JSON.
     """
+    if file.suffix.lower() in PICTURE_FORMATS:
+        request, remarks = read_settings(file, keep_missing=True)
+        if as_json:
+            say(json.dumps({"request": request.to_dict(), "remarks": remarks}, indent=2))
+            return
+        say(_settings(request))
+        for remark in remarks:
+            note(remark)
+        say(f"Draw it again: lorastyle generate --like {quote(near(file.absolute()))}")
+        return
     found = read_info(file)
     if as_json:
         say(json.dumps(found.as_dict(), indent=2))
     else:
         say(found.describe())
+
+
+def _settings(request: GenerateRequest) -> str:
+    """A line for each setting that is not left open."""
+    values = request.to_dict()
+    values["adapters"] = ", ".join(
+        f"{use.name}:{use.scale:g}" + (f" ({use.hash})" if use.hash else "") for use in request.adapters
+    )
+    del values["number"]
+    lines = ((key, str(value)) for key, value in values.items() if value not in ("", ()))
+    return "\n".join(f"{key.replace('_', ' ') + ':':<17} {_printable(text)}" for key, text in lines)
+
+
+def _printable(text: str) -> str:
+    """Texts come from strangers, and a terminal obeys control characters."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -11,8 +11,9 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 from lorastyle.errors import ConfigError
+from lorastyle.generate import PICTURE_FORMATS
 
-_OTHER_PICTURES = frozenset({".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+_OTHER_PICTURES = frozenset({".bmp", ".gif", ".tif", ".tiff", ".avif", ".jxl", ".heic"})
 
 
 def slug(text: str, length: int = 48) -> str:
@@ -23,7 +24,7 @@ def slug(text: str, length: int = 48) -> str:
 
 def names_one_file(out: Path) -> bool:
     """Whether `--out` is a picture's name rather than a folder's."""
-    return out.suffix.lower() == ".png"
+    return out.suffix.lower() in PICTURE_FORMATS and not out.is_dir()
 
 
 def whole(_type: object, tokens: Sequence[Token]) -> int:
@@ -45,7 +46,9 @@ def check_out(out: Path) -> None:
             written.
     """
     if out.suffix.lower() in _OTHER_PICTURES and not out.is_dir():
-        raise ConfigError(f"--out {out}: pictures are saved as PNG. Name it {out.stem}.png, or a folder.")
+        raise ConfigError(
+            f"--out {out}: pictures are saved as PNG, JPEG or WebP. Name it {out.stem}.png, or a folder."
+        )
     folder = out.parent if names_one_file(out) else out
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:

@@ -49,6 +49,7 @@ def train(
     save_every: Annotated[Whole | None, _MORE] = None,
     gradient_checkpointing: Annotated[bool | None, _MORE] = None,
     precision: Annotated[Literal["auto", "float32", "bfloat16", "fp32", "bf16"] | None, _MORE] = None,
+    memory: Annotated[Literal["auto", "fast", "offload", "int8", "nf4"] | None, _MORE] = None,
     background: Annotated[str | None, _MORE] = None,
 ) -> int:
     """Make an adapter from a folder of images.
@@ -91,6 +92,8 @@ def train(
         save_every: steps between checkpoints.
         gradient_checkpointing: less memory for more time.
         precision: of the base; the adapter is always float32.
+        memory: how the base is kept, each with less memory: fast, offload, int8, nf4; the first that fits if
+            left out.
         background: the colour behind transparent pictures.
     """
     given = {key: value for key, value in locals().items() if value is not None}

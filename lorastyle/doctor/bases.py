@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any, cast
 from .places import look_at
 
 KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HAVE_WEIGHTS = ("unet", "vae", "text_encoder")  # and text_encoder_2
 
 
@@ -52,13 +50,17 @@ def look_at_bases() -> Bases:
 
 
 def _named(name: str) -> BaseAtHand:
-    """What LORASTYLE_BASE names, where that is not in the Hub's cache."""
+    """What LORASTYLE_BASE names, where that is not the main branch of a model in the Hub's cache."""
+    from lorastyle.bases import cached_folder, split_hub_id
+
     path = Path(name).expanduser()
     if path.is_dir():
         return _folder(name, "folder", path)
     if path.is_file():
         return _checkpoint(name, path)
-    if _HUB_ID.fullmatch(name):
+    if (hub_id := split_hub_id(name)) is not None:
+        if (cached := cached_folder(*hub_id)) is not None:
+            return _folder(name, "hub cache", cached)
         return BaseAtHand(name, "hub", "", 0, ready=False, note="not downloaded yet")
     return BaseAtHand(name, "nothing", "", 0, ready=False, note="there is no such folder or file")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 PURPOSES = {
     "ui": "the page in a browser",
+    "quant": "bases in 4 bits (--memory nf4)",
     "dev": "changing lorastyle: its tests and checks",
     "base": "making the embedded base again",
 }

@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .library import adapter_folders, find_adapter
-from .metadata import read_request, save_picture
+from .metadata import (
+    PICTURE_FORMATS,
+    check_picture_name,
+    portable_request,
+    read_request,
+    read_settings,
+    save_picture,
+)
 from .request import AdapterUse, GenerateRequest
 from .schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     from .engine import Engine, Picture
     from .residents import refuse_other_family
+    from .room import choose_memory
     from .sampling import Start, denoise
 
 __all__ = [
+    "PICTURE_FORMATS",
     "SCHEDULERS",
     "AdapterUse",
     "Engine",
@@ -22,9 +31,13 @@ __all__ = [
     "Picture",
     "Start",
     "adapter_folders",
+    "check_picture_name",
+    "choose_memory",
     "denoise",
     "find_adapter",
+    "portable_request",
     "read_request",
+    "read_settings",
     "refuse_other_family",
     "save_picture",
 ]
@@ -36,6 +49,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stay
             "Engine": "engine",
             "Picture": "engine",
             "Start": "sampling",
+            "choose_memory": "room",
             "denoise": "sampling",
             "refuse_other_family": "residents",
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from lorastyle.bases import StableDiffusion
 from lorastyle.errors import PictureError
 from lorastyle.pictures import Opened, Unusable, open_picture
 
+from .library import expanded
 from .request import SIZES, GenerateRequest
 from .sampling import Start
 
@@ -106,7 +106,7 @@ def load_canvas(request: GenerateRequest) -> Canvas | None:
 
 
 def _read(name: str, background: str = "white") -> Opened:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.exists():
         raise PictureError(f"{name}: no such picture.")
     try:

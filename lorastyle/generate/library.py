@@ -26,7 +26,15 @@ def find_adapter(name: str, digest: str | None = None) -> Path:
     Raises:
         AdapterError: there is no such file; what exists is listed, with the nearest name.
     """
-    path = Path(name).expanduser()
+    found = look_up(name)
+    if found is None:
+        raise AdapterError(_not_found(name, expanded(name), digest))
+    return found
+
+
+def look_up(name: str) -> Path | None:
+    """As `find_adapter`, without an explanation where there is none."""
+    path = expanded(name)
     if _is_file(path):
         return path
     if path.parent == Path("."):  # a bare name
@@ -34,7 +42,15 @@ def find_adapter(name: str, digest: str | None = None) -> Path:
         for folder in (*adapter_folders(), Path(".")):
             if _is_file(folder / file_name):
                 return folder / file_name
-    raise AdapterError(_not_found(name, path, digest))
+    return None
+
+
+def expanded(name: str) -> Path:
+    """The path of a name, `~` being the home folder."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # "~nobody"
+        return Path(name)
 
 
 def _is_file(path: Path) -> bool:
@@ -50,7 +66,7 @@ def _not_found(name: str, path: Path, digest: str | None) -> str:
     name = name if len(name) <= 200 else f"{name[:200]}..."
     bare = path.parent == Path(".")
     folders = [*adapter_folders(), Path(".")] if bare else [path.parent]
-    found = (file for folder in folders for file in _files(folder))
+    found = (file for folder in folders for file in adapter_files(folder))
     stems = sorted({file.stem for file in found})
     where = " or ".join("here" if folder == Path(".") else str(folder)[:200] for folder in folders)
     there = (
@@ -67,7 +83,7 @@ def _not_found(name: str, path: Path, digest: str | None) -> str:
     return f'There is no adapter "{name}"{recorded} in {where}. {there}{hint}'
 
 
-def _files(folder: Path) -> list[Path]:
+def adapter_files(folder: Path) -> list[Path]:
     """The adapter files in a folder; none where it cannot be read."""
     try:
         return [file for file in folder.glob(f"*{SUFFIX}") if file.is_file()]

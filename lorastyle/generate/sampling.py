@@ -85,10 +85,10 @@ def denoise(
     grid = (base.latent_channels, *(side // base.pixels_per_latent for side in size))
     noise = torch.stack([torch.randn(grid, generator=generator) for generator in generators]).to(device)
     times = timetable(scheduler, steps, 1.0 if start is None else start.strength, device)
-    if start is None:
+    picture = None if start is None else start.latents.to(noise).expand_as(noise)
+    if start is None or picture is None:
         latents = noise * scheduler.init_noise_sigma
     else:
-        picture = start.latents.to(noise).expand_as(noise)
         whole = steps_taken(steps, start.strength) == steps
         latents = (
             noise * scheduler.init_noise_sigma if whole else scheduler.add_noise(picture, noise, times[:1])
@@ -97,18 +97,20 @@ def denoise(
     embeds = PromptEmbeds.cat([unwanted, words]) if guided else words
     chance = _random_steps(scheduler, list(generators))
 
-    for i, t in enumerate(times):
-        x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        answer = base.predict(x, t.expand(len(x)), embeds)
-        if guided:
-            plain, asked = answer.chunk(2)
-            answer = rescaled(plain + guidance * (asked - plain), asked, guidance_rescale)
-        latents = scheduler.step(answer, t, latents, return_dict=False, **chance)[0]
-        if start is not None and start.mask is not None:
-            kept = picture if i + 1 == len(times) else scheduler.add_noise(picture, noise, times[i + 1][None])  # pyright: ignore[reportPossiblyUnboundVariable]
-            latents = torch.lerp(kept, latents, start.mask.to(latents))
-        if on_step is not None:
-            on_step(i + 1, len(times), latents)
+    with base.placement.using("unet"):  # once for all steps
+        for i, t in enumerate(times):
+            x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
+            answer = base.predict(x, t.expand(len(x)), embeds)
+            if guided:
+                plain, asked = answer.chunk(2)
+                answer = rescaled(plain + guidance * (asked - plain), asked, guidance_rescale)
+            latents = scheduler.step(answer, t, latents, return_dict=False, **chance)[0]
+            if picture is not None and start is not None and start.mask is not None:
+                last = i + 1 == len(times)
+                kept = picture if last else scheduler.add_noise(picture, noise, times[i + 1][None])
+                latents = torch.lerp(kept, latents, start.mask.to(latents))
+            if on_step is not None:
+                on_step(i + 1, len(times), latents)
     return latents
 
 

@@ -112,7 +112,7 @@ def _upright_rgb(image: Image.Image, path: Path, background: str) -> tuple[Image
     if image.format and expected and image.format != expected and {image.format, expected} != {"JPEG", "MPO"}:
         notes.append(f"a {image.format} file, in spite of its name")
     image.load()
-    if "lorastyle" in image.info:
+    if "lorastyle" in image.info or b"lorastyle" in cast("bytes", image.info.get("exif", b"")):
         notes.append("drawn by lorastyle")
     profile = cast("bytes | None", image.info.get("icc_profile"))
     image = _upright(image, notes)  # before anything looks at width and height

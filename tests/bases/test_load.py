@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from lorastyle.bases import EMBEDDED, load_base
 from lorastyle.bases.quiet import quiet
 from lorastyle.errors import BaseError
+from tests.tiny import tiny_pipeline
 
 
 def rewrite(path: Path, **changes: object) -> None:
@@ -93,6 +94,16 @@ def test_truncated_weights(copy: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(BaseError, match=r"damaged weights.*diffusion_pytorch_model"):
         load_base(str(copy), device="cpu")
+
+
+def test_a_shard_that_is_missing_is_named(copy: Path) -> None:
+    tiny_pipeline().unet.save_pretrained(copy / "unet", max_shard_size="100KB")
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    load_base(str(copy), device="cpu")
+    shard = next((copy / "unet").glob("*-00002-of-*.safetensors"))
+    shard.unlink()
+    with pytest.raises(BaseError, match=rf"lacks {shard.name} in unet/, one of \d+ shards"):
+        load_base(str(copy))
 
 
 def test_a_git_lfs_pointer(copy: Path) -> None:
@@ -189,6 +200,22 @@ def test_a_part_without_its_config_is_named(copy: Path, part: str) -> None:
 def test_a_scheduler_that_is_a_list(copy: Path) -> None:
     (copy / "scheduler" / "scheduler_config.json").write_text("[]")
     with pytest.raises(BaseError, match="holds no JSON object"):
+        load_base(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "why"),
+    [
+        ("scheduler/scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "scheduler is EDMEuler"),
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatch"),
+        ("vae/config.json", {"latents_mean": [0.0] * 4, "latents_std": [2.0] * 4}, "a mean and a deviation"),
+    ],
+)
+def test_another_noise_schedule_is_refused(
+    copy: Path, file: str, changes: dict[str, object], why: str
+) -> None:
+    rewrite(copy / file, **changes)
+    with pytest.raises(BaseError, match=rf"another noise schedule.*{why}.*Playground 2\.5"):
         load_base(str(copy))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
+from lorastyle.errors import PictureError
 from lorastyle.generate import read_request
 
 from .conftest import Said, write_adapter
@@ -29,7 +30,7 @@ def test_stacked_adapters_draw_numbered_pictures(lorastyle: Run, tiny_base: str,
     assert [request.seed for request in requests] == [7, 8]
     assert [(use.name, use.scale) for use in requests[0].adapters] == [
         ("dots", 0.8),
-        ("other.safetensors", 0.5),
+        ("other", 0.5),
     ]
 
 
@@ -88,7 +89,7 @@ def test_what_cannot_be_drawn_is_said_before_anything_is(
     [
         ("taken", "it is a file"),
         ("taken/deeper", "taken"),
-        ("cat.jpg", "Name it cat.png"),
+        ("cat.gif", "Name it cat.png"),
     ],
 )
 def test_where_pictures_cannot_go_is_said_before_anything_is_drawn(
@@ -110,3 +111,89 @@ def test_a_part_of_a_number_is_not_rounded_away(lorastyle: Run, flag: str, value
 def test_a_negative_seed_is_told(lorastyle: Run) -> None:
     said = lorastyle("generate", "a cat", "--seed", -1)
     assert said.code == 1 and "seed is -1" in said.err
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x.webp", "x.png"])
+def test_one_picture_in_any_format(lorastyle: Run, tiny_base: str, adapter: Path, name: str) -> None:
+    assert lorastyle("generate", "a cat", "-a", "dots:0.5", *QUICK, "-o", name).code == 0
+    with Image.open(name) as picture:
+        assert picture.format == {"jpg": "JPEG", "jpeg": "JPEG"}.get(name[2:].lower(), name[2:].upper())
+    request = read_request(name)
+    assert (request.prompt, request.seed, request.base) == ("a cat", 7, "tiny")
+    assert [(use.name, use.scale) for use in request.adapters] == [("dots", 0.5)]
+
+
+def test_many_in_another_format_and_without_metadata(lorastyle: Run, tiny_base: str) -> None:
+    more = ("-n", 2, "--format", "webp", "--quality", 50, "--no-metadata")
+    assert lorastyle("generate", "a cat", *QUICK, *more).code == 0
+    assert sorted(file.name for file in Path("pictures").iterdir()) == ["a-cat-7.webp", "a-cat-8.webp"]
+    with pytest.raises(PictureError, match="no request in this picture"):
+        read_request("pictures/a-cat-7.webp")
+
+
+def test_a_quality_that_cannot_be_is_said_first(lorastyle: Run) -> None:
+    for more in (("--quality", 50), ("-o", "x.webp", "--quality", 101)):
+        said = lorastyle("generate", "a cat", *more)
+        assert said.code == 1 and said.err.startswith("error: quality is")
+
+
+def test_like_a_picture_draws_the_same_again(lorastyle: Run, tiny_base: str, adapter: Path) -> None:
+    """Under another name of the adapter, from a picture that names no path; flags change what they say."""
+    first = ("-a", "dots:0.8", "--size", "32x48", "--guidance", 2, "--scheduler", "euler", "--negative", "x")
+    assert lorastyle("generate", "a cat", *QUICK, *first, "-o", "first.png").code == 0
+    adapter.rename(adapter.with_name("spots.safetensors"))
+    said = lorastyle("generate", "--like", "first.png", "-o", "again.png")
+    assert (said.code, said.err) == (0, "note: The adapter 'dots' is called 'spots' here.\n")
+    assert lorastyle("generate", "--like", "first.png", "--seed", 8, "-o", "other.png").code == 0
+    first_picture, again, other = (
+        Image.open(f"{name}.png").convert("RGB") for name in ("first", "again", "other")
+    )
+    assert ImageChops.difference(first_picture, again).getbbox() is None
+    assert ImageChops.difference(first_picture, other).getbbox() is not None
+    assert lorastyle("generate", "a dog", "--like", "first.png", "--steps", 3, "-o", "dog.png").code == 0
+    dog, cat = read_request("dog.png"), read_request("again.png")
+    assert (dog.prompt, dog.steps) == ("a dog", 3)
+    assert (dog.negative_prompt, dog.seed, dog.width, dog.height) == ("x", 7, 32, 48)
+    assert dog.adapters == cat.adapters
+
+
+def test_like_a_picture_whose_adapter_is_missing(lorastyle: Run, tiny_base: str, adapter: Path) -> None:
+    assert lorastyle("generate", "a cat", "-a", "dots", *QUICK, "-o", "first.png").code == 0
+    adapter.unlink()
+    said = lorastyle("generate", "--like", "first.png", "-o", "again.png")
+    assert said.code == 1 and not Path("again.png").exists()
+    assert 'There is no adapter "dots" (weights ' in said.err and "--skip-missing" in said.err
+    said = lorastyle("generate", "--like", "first.png", "--skip-missing", "-o", "again.png")
+    assert said.code == 0 and "not in the library: left out." in said.err
+    assert read_request("again.png").adapters == ()
+
+
+def test_neither_words_nor_a_picture(lorastyle: Run) -> None:
+    said = lorastyle("generate")
+    assert said.code == 1 and said.err.startswith("error: Say what to draw")
+    said = lorastyle("generate", "--like", "nothing.png")
+    assert (said.code, said.err) == (1, "error: nothing.png: no such file.\n")
+
+
+def test_the_base_is_kept_as_asked(lorastyle: Run, tiny_base: str) -> None:
+    for mode in ("auto", "offload", "int8"):
+        said = lorastyle("generate", "a cat", *QUICK, "--memory", mode, "--out", f"{mode}.png")
+        assert (said.code, said.err) == (0, "")
+    auto, offload, int8 = (Image.open(f"{m}.png").convert("RGB") for m in ("auto", "offload", "int8"))
+    assert ImageChops.difference(auto, offload).getbbox() is None
+    assert ImageChops.difference(auto, int8).getbbox() is not None
+    said = lorastyle("generate", "a cat", "--memory", "lots")
+    assert said.code == 2 and "offload" in said.out + said.err
+
+
+def test_what_was_chosen_for_a_small_card_is_told(
+    lorastyle: Run, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorastyle.bases import Choice
+
+    def choose(base: object, request: object) -> Choice:
+        return Choice("int8", 2, 5, 6, "int8, about all of it")
+
+    monkeypatch.setattr("lorastyle.generate.choose_memory", choose, raising=False)
+    said = lorastyle("generate", "a cat", *QUICK, "-n", 2)
+    assert said.code == 0 and "memory: int8, about all of it" in said.out.splitlines()

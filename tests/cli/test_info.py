@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
+
 from lorastyle.adapters import read_info
+from lorastyle.generate import AdapterUse, GenerateRequest, Picture, save_picture
 
 from .conftest import Said
 
@@ -38,3 +43,36 @@ def test_a_file_that_is_no_adapter(lorastyle: Run, tmp_path: Path) -> None:
     said = lorastyle("info", "letter.safetensors")
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("error: letter.safetensors: ") and said.err.count("\n") == 1
+
+
+def test_info_says_what_drew_a_picture(lorastyle: Run, tmp_path: Path) -> None:
+    request = GenerateRequest(
+        "a \x1b[31mcat\nsits", adapters=(AdapterUse("/home/me/ink", 0.5, "0" * 12),), seed=7, base="embedded"
+    )
+    path = save_picture(Picture(Image.new("RGB", (8, 8)), request), tmp_path / "my cat.webp")
+    said = lorastyle("info", path)
+    assert said.code == 0 and "\x1b" not in said.out
+    assert r"prompt:           a \x1b[31mcat\nsits" in said.out
+    assert "adapters:         ink:0.5 (000000000000)\n" in said.out and "seed:             7\n" in said.out
+    assert said.out.endswith("Draw it again: lorastyle generate --like 'my cat.webp'\n")
+    assert said.err == "note: The adapter 'ink' (weights 000000000000) is not in the library.\n"
+    found = json.loads(lorastyle("info", path, "--json").out)
+    assert GenerateRequest.from_dict(found["request"]).seed == 7
+    assert found["remarks"] == ["The adapter 'ink' (weights 000000000000) is not in the library."]
+
+
+def test_a_picture_without_settings(lorastyle: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    said = lorastyle("info", "a.png")
+    assert (said.code, said.out) == (1, "")
+    assert (
+        said.err.startswith("error: a.png: there is no request in this picture") and said.err.count("\n") == 1
+    )
+
+
+def test_info_of_a_picture_does_not_import_torch(lorastyle: Run, tmp_path: Path) -> None:
+    request = GenerateRequest("a", adapters=(AdapterUse("ink", 0.5, "0" * 12),), base="/x/model")
+    path = save_picture(Picture(Image.new("RGB", (8, 8)), request), tmp_path / "a.png")
+    command = f"from lorastyle.cli import main; main(['info', {str(path)!r}])"
+    code = f"import sys; {command}; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1] == "False"

@@ -94,3 +94,11 @@ def test_the_one_that_is_set_and_cached_is_there_once(cache: Path, monkeypatch: 
     monkeypatch.setenv("LORASTYLE_BASE", "org/sdxl")
     found = look_at_bases()
     assert names(found) == ["embedded", "org/sdxl"] and found.at_hand[1].ready
+
+
+def test_a_revision_of_a_cached_model(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cached(cache, "org/sdxl", "StableDiffusionXLPipeline")
+    monkeypatch.setenv("LORASTYLE_BASE", "org/sdxl@main")
+    assert (base := look_at_bases().at_hand[1]).name == "org/sdxl@main" and base.ready
+    monkeypatch.setenv("LORASTYLE_BASE", "org/sdxl@other")
+    assert look_at_bases().at_hand[1].note == "not downloaded yet"

@@ -19,7 +19,16 @@ from PIL import Image, ImageDraw
 
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import ConfigError, PictureError
-from lorastyle.generate import SCHEDULERS, Engine, GenerateRequest, Picture, read_request, save_picture
+from lorastyle.generate import (
+    SCHEDULERS,
+    Engine,
+    GenerateRequest,
+    Picture,
+    portable_request,
+    read_request,
+    read_settings,
+    save_picture,
+)
 from lorastyle.generate.canvas import load_canvas, picture_size
 from lorastyle.generate.sampling import Start, denoise, steps_taken
 from lorastyle.generate.schedulers import build_scheduler
@@ -133,8 +142,11 @@ def test_the_hires_pass_draws_larger_and_keeps_what_there_is(engine: Engine) -> 
 
 def test_the_request_is_in_the_picture_and_draws_it_again(engine: Engine, init: str, tmp_path: Path) -> None:
     first = engine.generate(replace(REQUEST, init=init, strength=0.4, hires=1.5))[0]
-    request = read_request(save_picture(first, tmp_path / "a.png"))
-    assert request == first.request and request.init == init
+    path = save_picture(first, tmp_path / "a.png")
+    recorded = read_request(path)
+    assert recorded == portable_request(first.request) and recorded.init == Path(init).name != init
+    request, remarks = read_settings(path, base=engine.base.name)  # it lies beside the picture
+    assert request == first.request and remarks == []
     assert np.array_equal(pixels(engine.generate(request)[0]), pixels(first))
 
 

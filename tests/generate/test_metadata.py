@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from PIL import Image, PngImagePlugin
 
 from lorastyle.bases.emphasis import spans
 from lorastyle.errors import PictureError
-from lorastyle.generate import AdapterUse, GenerateRequest, Picture, read_request, save_picture
-from lorastyle.generate.a1111 import read_parameters, write_parameters
+from lorastyle.generate import AdapterUse, GenerateRequest, Picture, read_request, read_settings, save_picture
+from lorastyle.generate.metadata.a1111 import write_parameters
+
+from .pictures import png
 
 REQUEST = GenerateRequest(
     prompt='a "cat": red, 猫\nsecond line',
@@ -24,18 +27,12 @@ REQUEST = GenerateRequest(
     scheduler="dpm++ 2m karras",
     base="embedded",
 )
+# what is saved of it: names, and no folder of somebody's disk
+PORTABLE = replace(REQUEST, adapters=(replace(REQUEST.adapters[0], name="cat"), REQUEST.adapters[1]))
 
 
 def picture(request: GenerateRequest = REQUEST) -> Picture:
     return Picture(Image.new("RGB", (64, 128), "red"), request)
-
-
-def png(path: Path, **texts: str) -> Path:
-    info = PngImagePlugin.PngInfo()
-    for key, text in texts.items():
-        info.add_itxt(key, text)
-    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
-    return path
 
 
 def own(request: object, version: object = 2) -> str:
@@ -44,7 +41,7 @@ def own(request: object, version: object = 2) -> str:
 
 def test_a_picture_remembers_its_request(tmp_path: Path) -> None:
     path = save_picture(picture(), tmp_path / "new" / "a.png")
-    assert read_request(path) == REQUEST
+    assert read_request(path) == PORTABLE
     with Image.open(path) as image:
         assert image.getpixel((0, 0)) == (255, 0, 0)
         chunk = json.loads(image.info["lorastyle"])
@@ -92,7 +89,7 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "link", refuse)
     paths = [save_picture(picture(), tmp_path / "a.png") for _ in range(2)]
     assert [path.name for path in paths] == ["a.png", "a-2.png"]
-    assert [read_request(path) for path in paths] == [REQUEST, REQUEST]
+    assert [read_request(path) for path in paths] == [PORTABLE, PORTABLE]
     assert len(os.listdir(tmp_path)) == 2
 
 
@@ -106,9 +103,11 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert os.listdir(tmp_path) == []
 
 
-def test_only_png_is_written(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"ends in \.jpg"):
-        save_picture(picture(), tmp_path / "a.jpg")
+@pytest.mark.parametrize("name", ["a.gif", "a.png.bak"])
+def test_other_formats_are_not_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PictureError, match=r"saved as PNG, JPEG or WebP; .* Name it .*\.png"):
+        save_picture(picture(), tmp_path / name)
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_text_is_what_a1111_writes() -> None:
@@ -116,7 +115,7 @@ def test_the_text_is_what_a1111_writes() -> None:
         'a "cat": red, 猫\nsecond line <lora:cat:0.8> <lora:ink:-0.5>\n'
         "Negative prompt: rain, snow\n"
         "Steps: 12, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 3.5, Seed: 7, Size: 64x128, "
-        'Model: embedded, Lora hashes: "cat: 0123456789ab", Version: lorastyle 0.1.0'
+        'Model: embedded, RNG: CPU, Lora hashes: "cat: 0123456789ab", Version: lorastyle 0.1.0'
     )
 
 
@@ -129,34 +128,66 @@ def test_the_text_alone_restores_what_it_can_say(tmp_path: Path) -> None:
     assert (found.width, found.height, found.scheduler, found.base) == (64, 128, "dpm++ 2m karras", None)
 
 
-def test_a_picture_of_a1111s_own() -> None:
-    found = read_parameters(
-        "photo of a dog <lora:fur:0.4:0.9> in <lora:oil:te=0.2:unet=0.7> snow\nand rain\n"
-        "Negative prompt: ugly,\nblurry\n"
-        "Steps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 123, Size: 513x768, "
-        'Model hash: 6ce0161689, Model: v1-5, Lora hashes: "fur: aaaaaaaaaaaa, oil: bbbbbbbbbbbb", V: 1'
-    )
-    assert found.prompt == "photo of a dog in snow\nand rain"
-    assert found.negative_prompt == "ugly,\nblurry"
-    assert found.adapters == (AdapterUse("fur", 0.9, "a" * 12), AdapterUse("oil", 0.7, "b" * 12))
-    assert (found.scheduler, found.width, found.height) == ("euler a", 512, 768)
-
-
-def test_a_sampler_that_we_lack_is_named() -> None:
-    with pytest.warns(UserWarning, match='no scheduler "DPM adaptive Karras"'):
-        found = read_parameters(
-            "a\nSteps: 20, Sampler: DPM adaptive, Schedule type: Karras, CFG scale: 7, Seed: 1"
-        )
-    assert found.scheduler is None
-
-
-def test_numbers_beyond_bounds_are_clamped(tmp_path: Path) -> None:
+def test_numbers_beyond_bounds_are_clamped_and_told(tmp_path: Path) -> None:
     sizes = {"width": 10**9, "height": 1}
+    more = {"hires": 99, "hires_strength": 2, "guidance_rescale": -1, "clip_skip": 99}
     huge = {"prompt": "a", **sizes, "steps": 10**12, "guidance": 1e30, "number": 10**6, "seed": 3}
     expected = GenerateRequest("a", width=4096, height=16, steps=1000, guidance=100, seed=3)
-    assert read_request(png(tmp_path / "a.png", lorastyle=own(huge))) == expected
-    text = "a\nSteps: 999999999, CFG scale: 1e30, Seed: 3, Size: 999999999x1"
-    assert read_request(png(tmp_path / "b.png", parameters=text)) == expected
+    path = png(tmp_path / "a.png", lorastyle=own({**huge, **more}))
+    request, remarks = read_settings(path)
+    assert request == replace(expected, hires=4, hires_strength=1, guidance_rescale=0, clip_skip=12)
+    assert {remark.split()[0] for remark in remarks} == {*sizes, *more, "steps", "guidance"}
+    assert "width is 1000000000 in the picture: 4096 is used." in remarks
+    text = "a\nSteps: 999999999, CFG scale: 1e30, Seed: 3, Size: 999999999x1, RNG: CPU"
+    with pytest.warns(UserWarning, match=r"b\.png: (steps|guidance|width|height) is .* is used"):
+        assert read_request(png(tmp_path / "b.png", parameters=text)) == expected
+
+
+@pytest.mark.parametrize("seed", [-1, 2**53, 10**18])
+def test_a_seed_that_cannot_be_is_left_open(tmp_path: Path, seed: int) -> None:
+    parameters = f"a\nSteps: 1, CFG scale: 2, Seed: {seed}, RNG: CPU"
+    for text in ({"lorastyle": own({"prompt": "a", "seed": seed})}, {"parameters": parameters}):
+        request, remarks = read_settings(png(tmp_path / "a.png", **text))
+        assert request.seed is None and remarks == [f"seed is {seed} in the picture: it is left open."]
+
+
+def test_paths_of_strangers_are_made_names(tmp_path: Path) -> None:
+    uses = [{"name": "../../etc/cat.safetensors"}, {"name": "C:\\x\\..\\ink"}, {"name": "oil/.."}]
+    path = png(
+        tmp_path / "a.png",
+        lorastyle=own({"prompt": "a", "adapters": uses, "base": "/x/dream", "init": "/y/z.png"}),
+    )
+    request = read_request(path)
+    assert [use.name for use in request.adapters] == ["cat", "ink", "oil"]
+    assert (request.base, request.init) == ("dream", "z.png")
+
+
+def test_a_share_that_is_none_is_left_open_and_a_yes_is_no_number(tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", lorastyle=own({"prompt": "a", "hires": 2, "hires_strength": -1}))
+    assert read_settings(path) == (
+        GenerateRequest("a", hires=2.0),
+        ["hires_strength is -1 in the picture: it is left open."],
+    )
+    with pytest.raises(PictureError, match="steps is True"):
+        read_request(png(tmp_path / "b.png", lorastyle=own({"prompt": "a", "steps": True})))
+
+
+def test_what_a_later_lorastyle_may_add_is_named_and_left_out(tmp_path: Path) -> None:
+    use = {"name": "cat", "scale": 0.5, "rows": [1]}
+    path = png(tmp_path / "a.png", lorastyle=own({"prompt": "a", "exec": "x", "adapters": [use]}))
+    request, remarks = read_settings(path, keep_missing=True)
+    assert request == GenerateRequest("a", adapters=(AdapterUse("cat", 0.5),))
+    assert remarks[0] == "The request has 'exec', which this lorastyle does not know: left out."
+    assert remarks[1].startswith("One of the adapters has 'rows'")
+
+
+def test_another_tools_text_stands_in_for_ours(tmp_path: Path) -> None:
+    parameters = write_parameters(PORTABLE, "0.1.0")
+    for text in ("{", own({"prompt": "a"}, 3), own({"prompt": 3})):
+        request, remarks = read_settings(png(tmp_path / "a.png", lorastyle=text, parameters=parameters))
+        assert request.prompt == PORTABLE.prompt and "that of other tools was read" in remarks[0]
+    with pytest.raises(PictureError, match="not valid JSON"):  # the first of two reasons
+        read_request(png(tmp_path / "a.png", lorastyle="{", parameters="just a prompt"))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +198,6 @@ def test_numbers_beyond_bounds_are_clamped(tmp_path: Path) -> None:
         ({"lorastyle": "[1]"}, "holds no request"),
         ({"lorastyle": own([])}, "holds no request"),
         ({"lorastyle": own({"prompt": "a"}, 3)}, "format version 3"),
-        ({"lorastyle": own({"prompt": "a", "exec": "x"})}, "unknown key 'exec'"),
         ({"lorastyle": own({"prompt": "a", "seed": "__import__('os')"})}, "seed is"),
         ({"lorastyle": own({"prompt": "a", "width": [1]})}, "width is"),
         ({"lorastyle": own({"prompt": "a", "adapters": {"a": 1}})}, "adapters is"),
@@ -196,7 +226,7 @@ def test_a_text_that_swells_when_unpacked(tmp_path: Path) -> None:
     info.add_itxt("lorastyle", " " * 20_000_000, zip=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
     assert (tmp_path / "a.png").stat().st_size < 50_000
-    with pytest.raises(PictureError, match=r"no request in this picture|cannot be read"):
+    with pytest.raises(PictureError, match=r"its 'lorastyle' text has .* at most 262,144 are read"):
         read_request(tmp_path / "a.png")
 
 
@@ -204,8 +234,9 @@ def test_a_text_that_swells_when_unpacked(tmp_path: Path) -> None:
     ("content", "why"),
     [
         (None, "no such file"),
-        (b"", "not a PNG"),
-        (b"\xff\xd8\xff\xe0 not a png", "not a PNG"),
+        (b"", "not a PNG, JPEG or WebP"),
+        (b"\xff\xd8\xff\xe0 not a jpeg", "no request in this picture"),
+        (b"RIFF....WEBP", "no request in this picture"),
         (b"\x89PNG\r\n\x1a\n" + b"\xff" * 64, r"cannot be read|not a PNG"),
     ],
 )

@@ -172,7 +172,7 @@ def test_the_default_file_of_sd15_is_20_to_50_megabytes(balls: Path) -> None:
     }
     assert 20e6 < plan.file_bytes < 50e6
     assert plan.text_encoder_lr < plan.lr and plan.batch_size == 1
-    assert plan.memory > 3e9 and plan.seconds > 600
+    assert plan.memory_bytes > 3e9 and plan.seconds > 600
 
 
 def test_the_learning_rate_warms_up_and_never_is_zero() -> None:

@@ -154,7 +154,7 @@ def test_the_plan_says_when_memory_will_not_do(
     config = short(images, out)
     dataset = scan(config)
     assert "more than" not in dict(make_plan(config, base, dataset).describe())["memory"]
-    monkeypatch.setattr("lorastyle.train.plan.free_memory", lambda device: 1000)  # type: ignore[misc]
+    monkeypatch.setattr("lorastyle.train.room.free_memory", lambda device: 1000)  # type: ignore[misc]
     assert "more than the 0.0 MB" in dict(make_plan(config, base, dataset).describe())["memory"]
 
 

@@ -1,0 +1,117 @@
+"""Adapters that others call by another name, found by the hash of their weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lorastyle.adapters import model_hash, read_header
+from lorastyle.errors import AdapterError
+
+from .library import SUFFIX, adapter_files, adapter_folders, look_up
+
+_LARGEST = 2_000_000_000  # bytes of a file that may be an adapter; bases may lie beside them
+_AUTO_V2 = 10  # digits
+
+
+@dataclass(frozen=True)
+class Known:
+    """An adapter of this machine.
+
+    Attributes:
+        name: for `find_adapter`.
+        hash: first 12 digits of its weights' sha256; None where no hash was asked for.
+        same: whether it has the weights that were asked for.
+    """
+
+    name: str
+    hash: str | None
+    same: bool
+
+
+def known_as(name: str, digest: str | None = None) -> Known | None:
+    """The adapter that somebody else calls `name`: that of the same weights, else that of the same name.
+
+    Args:
+        name: a file's name with or without ".safetensors".
+        digest: hex digits that the sha256 of its tensor data begins with (A1111's hash, Civitai's AutoV3);
+            of ten digits, also those of the whole file (AutoV2).
+
+    Returns:
+        None where there is neither. A file whose header states another hash is believed, and not read.
+    """
+    named = _named(name)
+    if digest is None:
+        return None if named is None else Known(name, None, True)
+    if named is not None and (_has(named, digest) or _stated(named).startswith(digest)):
+        return Known(name, _hash(named), True)
+    for file in _library():
+        stated = _stated(file)
+        if (not stated or stated.startswith(digest) or len(digest) == _AUTO_V2) and _has(file, digest):
+            shadowed = _named(file.stem) != file
+            return Known(str(file) if shadowed else file.stem, _hash(file), True)
+    return None if named is None else Known(name, _hash(named), False)
+
+
+def _named(name: str) -> Path | None:
+    path = look_up(name)
+    return path if path is not None and path.suffix.lower() == SUFFIX else None
+
+
+def _library() -> list[Path]:
+    folders = (*adapter_folders(), Path("."))
+    return [file for folder in folders for file in sorted(adapter_files(folder))]
+
+
+def _has(file: Path, digest: str) -> bool:
+    """Whether the hash of the weights (of ten digits: or of the whole file) begins with `digest`."""
+    return _ask(file, _weights_hash).startswith(digest) or (
+        len(digest) == _AUTO_V2 and _ask(file, _file_hash).startswith(digest)
+    )
+
+
+def _hash(file: Path) -> str | None:
+    return _ask(file, _weights_hash)[:12] or None
+
+
+def _stated(file: Path) -> str:
+    """What the header says of its weights, as kohya's trainer writes it. It may be wrong: to be checked."""
+    return _ask(file, _header_hash)
+
+
+_Question = Callable[[Path], str]
+
+
+def _ask(file: Path, question: _Question) -> str:
+    """The answer for a file as it is now, remembered; "" of one that is damaged, gone or too large."""
+    try:
+        about = file.stat()
+        if about.st_size > _LARGEST:
+            return ""
+        return _answer(file.resolve(), question, about.st_mtime_ns, about.st_size)
+    except (AdapterError, OSError):
+        return ""
+
+
+@lru_cache(maxsize=16_384)
+def _answer(file: Path, question: _Question, _modified: int, _size: int) -> str:
+    return question(file)
+
+
+def _weights_hash(file: Path) -> str:
+    return model_hash(file)
+
+
+def _file_hash(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _header_hash(file: Path) -> str:
+    return read_header(file).metadata.get("sshs_model_hash", "")

@@ -1,0 +1,63 @@
+"""The text that A1111, Forge and Civitai read from pictures.
+
+    <prompt> <lora:cat:0.8>
+    Negative prompt: <text>
+    Steps: 30, Sampler: DDIM, CFG scale: 5.0, Seed: 7, Size: 128x128, Lora hashes: "cat: 0123456789ab"
+
+A prompt with a line that begins with "Negative prompt:" cannot be told from this form, here or in A1111; in
+lorastyle's own text it is kept as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ..request import GenerateRequest
+from ..schedulers import SCHEDULERS
+from .portable import adapter_name
+
+NEGATIVE = "Negative prompt:"
+UPSCALER = "Latent (bicubic antialiased)"  # what `hires` does, by A1111's name
+
+
+def lora_name(name: str) -> str:
+    """An adapter's name without the letters that `<lora:...>` and `Lora hashes` need for themselves."""
+    return re.sub(r"[:,<>]", "", adapter_name(name))
+
+
+def write_parameters(request: GenerateRequest, version: str) -> str:
+    """The `parameters` text of the picture that `request` draws.
+
+    `Lora hashes` are of the tensor data alone, as A1111 and Civitai (AutoV3) take them.
+    """
+    tags = "".join(f" <lora:{lora_name(use.name)}:{use.scale:g}>" for use in request.adapters)
+    lines = [request.prompt + tags]
+    if request.negative_prompt:
+        lines.append(f"{NEGATIVE} {request.negative_prompt}")
+    scheduler = None if request.scheduler is None else SCHEDULERS[request.scheduler]
+    hashes = ", ".join(f"{lora_name(use.name)}: {use.hash}" for use in request.adapters if use.hash)
+    hires = request.hires > 1
+    pairs: dict[str, object] = {
+        "Steps": request.steps,
+        "Sampler": scheduler and scheduler.sampler,
+        "Schedule type": scheduler and scheduler.schedule_type,
+        "CFG scale": request.guidance,
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}" if request.width and request.height else None,
+        "Model": request.base and adapter_name(request.base),
+        "Denoising strength": request.hires_strength if hires else request.strength,
+        "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
+        "RNG": "CPU",
+        "Hires upscale": f"{request.hires:g}" if hires else None,
+        "Hires upscaler": UPSCALER if hires else None,
+        "Lora hashes": hashes or None,
+        "Version": f"lorastyle {version}".strip(),
+    }
+    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value is not None))
+    return "\n".join(lines)
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if re.search(r"[,:\n]", text) else text

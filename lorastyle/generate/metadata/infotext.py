@@ -1,0 +1,200 @@
+"""Reading the `parameters` text of A1111, Forge and Civitai; `a1111.py` shows what it looks like.
+
+The last line counts as settings where it holds at least three pairs. A1111 takes its noise from elsewhere, so
+the same seed is not the same picture; what it has and lorastyle does not is named in a remark.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+from lorastyle.errors import PictureError, shortened
+
+from ..request import MAX_SEED, MAX_TEXT, AdapterUse, GenerateRequest
+from ..schedulers import scheduler_name
+from .a1111 import NEGATIVE
+from .portable import last_part
+from .recorded import Recorded, clamped
+from .tags import HASH, finite, read_hashes, read_tags, without_tags
+
+# Each pattern reads a text once: bounded names, and nothing that could begin in many places.
+_PAIR = re.compile(r'(?:^|,)[ \t]*(\w[\w \-/]{0,80}?):[ \t]*("(?:\\.|[^\\"])+"|[^,]*)')
+MAX_TEXT_READ = 64 * 1024
+_UNDERSTOOD = frozenset(
+    {
+        *(
+            "Steps",
+            "Sampler",
+            "Schedule type",
+            "CFG scale",
+            "Seed",
+            "Size",
+            "Clip skip",
+            "Model",
+            "Model hash",
+        ),
+        *("Denoising strength", "Hires upscale", "Hires resize", "Hires upscaler", "Lora hashes", "RNG"),
+        *("Version", "User", "Hashes", "Created Date", "Civitai resources", "Civitai metadata"),
+    }
+)
+# What A1111 takes for a sampler where the text leaves it to the program, from its version 1.9 on.
+_AUTOMATIC = {"dpm++ 2m": "dpm++ 2m karras"}
+
+
+def read_parameters(text: str) -> Recorded:
+    """The request that `parameters` text describes, numbers clamped to what is allowed.
+
+    The base is left open: the text names a file, not a base.
+
+    Raises:
+        PictureError: no settings in the text, or values that are no numbers.
+        ConfigError: values that cannot be used.
+    """
+    if len(text) > MAX_TEXT_READ:
+        raise PictureError(
+            f"its `parameters` text has {len(text):,} letters; at most {MAX_TEXT_READ:,} are read."
+        )
+    *lines, last = text.strip().split("\n")
+    pairs = {key: _unquoted(value.strip()) for key, value in _PAIR.findall(last)}
+    if len(pairs) < 3:
+        raise PictureError("its `parameters` text has no line of settings (Steps: ..., Sampler: ..., ...).")
+    at = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
+    prompt, negative = "\n".join(lines[:at]), "\n".join(lines[at:]).removeprefix(NEGATIVE)
+    foreign = not pairs.get("Version", "").startswith("lorastyle")
+    remarks: list[str] = []
+    uses = read_tags(prompt, read_hashes(pairs.get("Lora hashes", "")), remarks)
+    values, moved = clamped(_numbers(pairs, remarks))
+    strength = values.pop("strength", None)
+    request = GenerateRequest.from_dict(
+        {
+            "prompt": _cut(without_tags(prompt), "prompt", remarks),
+            "negative_prompt": _cut(without_tags(negative), "negative prompt", remarks),
+            "adapters": [AdapterUse(name, scale, _of_12(digest)) for name, (scale, digest) in uses.items()],
+            "scheduler": _scheduler(pairs, remarks),
+            **values,
+        }
+    )
+    remarks += _unknown(pairs)
+    return Recorded(
+        request,
+        (*remarks, *moved),
+        strength=strength if isinstance(strength, float) else None,
+        digests={name: digest for name, (_, digest) in uses.items() if digest},
+        model=_model(pairs),
+        foreign=foreign and pairs.get("RNG") != "CPU",
+    )
+
+
+def _numbers(pairs: Mapping[str, str], remarks: list[str]) -> dict[str, object]:
+    """Everything that is a number, before it is clamped; `strength` is that of an image to image."""
+    values: dict[str, object] = {
+        "steps": _number(pairs, "Steps", 30),
+        "guidance": _number(pairs, "CFG scale", 7.0),
+        "clip_skip": _number(pairs, "Clip skip", 1),
+        "seed": _seed(pairs, remarks),
+    }
+    size = _size(pairs, "Size")
+    values |= {"width": size and size[0], "height": size and size[1]}
+    strength = _number(pairs, "Denoising strength", None)
+    hires = _number(pairs, "Hires upscale", None)
+    if (larger := _size(pairs, "Hires resize")) and size and hires is None:
+        hires = max(larger[0] / max(size[0], 1), larger[1] / max(size[1], 1))
+    if hires is not None and hires > 1:
+        values |= {"hires": hires, "hires_strength": strength}
+        if not pairs.get("Hires upscaler", "Latent").startswith("Latent"):
+            remarks.append(
+                f"It was enlarged by {shortened(pairs['Hires upscaler'], 40)}; here latents are enlarged."
+            )
+    else:
+        values["strength"] = strength
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _number(pairs: Mapping[str, str], key: str, default: float | None) -> float | None:
+    if key not in pairs:
+        return default
+    value = finite(pairs[key])
+    if value is None:
+        raise PictureError(
+            f"its `parameters` text has {key}: {shortened(pairs[key], 40)}, which is no number."
+        )
+    return value
+
+
+def _seed(pairs: Mapping[str, str], remarks: list[str]) -> int | None:
+    if "Seed" not in pairs:
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,20}", pairs["Seed"]):
+        raise PictureError(
+            f"its `parameters` text has Seed: {shortened(pairs['Seed'], 40)}, which is no number."
+        )
+    seed = int(pairs["Seed"])
+    if 0 <= seed <= MAX_SEED:
+        return seed
+    remarks.append(f"seed is {seed} in the picture: it is left open.")
+    return None
+
+
+def _size(pairs: Mapping[str, str], key: str) -> tuple[int, int] | None:
+    found = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", pairs.get(key, ""))
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _scheduler(pairs: Mapping[str, str], remarks: list[str]) -> str | None:
+    """In the new style (sampler and schedule type) or the old one ("DPM++ 2M Karras")."""
+    sampler, kind = pairs.get("Sampler", ""), pairs.get("Schedule type", "")
+    if not sampler:
+        return None
+    alone = scheduler_name(sampler)
+    if kind == "Automatic":
+        return _AUTOMATIC.get(alone or "", alone) or _no_scheduler(sampler, remarks)
+    if kind in ("", "Uniform", "Normal"):
+        return alone or _no_scheduler(sampler, remarks)
+    if found := scheduler_name(f"{sampler} {kind}"):
+        return found
+    if alone is None:
+        return _no_scheduler(f"{sampler} {kind}", remarks)
+    remarks.append(f"There is no schedule type {shortened(kind, 40)} for {alone} here: its own is used.")
+    return alone
+
+
+def _no_scheduler(name: str, remarks: list[str]) -> None:
+    remarks.append(f"There is no scheduler {shortened(name, 60)} here: the base's own is used.")
+
+
+def _of_12(digest: str | None) -> str | None:
+    """What a request keeps of a hash; shorter ones, and AutoV2 of 10 digits, are only looked for."""
+    return digest[:12] if digest and len(digest) >= 12 else None
+
+
+def _model(pairs: Mapping[str, str]) -> str | None:
+    """`name (hash)`."""
+    name, digest = pairs.get("Model", ""), pairs.get("Model hash", "")
+    if not name:
+        return digest or None
+    return f"{last_part(name)} ({digest})" if HASH.fullmatch(digest) else last_part(name)
+
+
+def _unknown(pairs: Iterable[str]) -> list[str]:
+    strange = [key for key in pairs if key not in _UNDERSTOOD]
+    if not strange:
+        return []
+    more = f" and {len(strange) - 12} more" if len(strange) > 12 else ""
+    return [f"Settings that have no counterpart here are left out: {', '.join(strange[:12])}{more}."]
+
+
+def _cut(text: str, what: str, remarks: list[str]) -> str:
+    if len(text) > MAX_TEXT:
+        remarks.append(f"The {what} has {len(text):,} letters: the first {MAX_TEXT:,} are used.")
+    return text[:MAX_TEXT]
+
+
+def _unquoted(value: str) -> str:
+    if not value.startswith('"'):
+        return value
+    try:
+        return str(json.loads(value))
+    except (ValueError, RecursionError):  # a value that merely begins with a quotation mark
+        return value
