@@ -124,8 +124,8 @@ def _error(run: RunFolder, state: State, last: Mapping[str, Line]) -> str:
 
 def _printed_error(run: RunFolder) -> str:
     """What a process said that never got to its folder, such as that its base cannot be loaded."""
-    _, _, text = ("\n" + tail(run.output)).rpartition("\nerror: ")
-    return text.strip() if _ else ""
+    _, found, text = ("\n" + tail(run.output)).rpartition("\nerror: ")
+    return text.strip() if found else ""
 
 
 def tail(path: Path, most: int = 20_000) -> str:

@@ -38,7 +38,7 @@ def is_held(path: Path) -> bool:
     """Whether a living process has the lock. Asking does not keep anybody from taking it."""
     try:
         file = path.open("rb")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:  # somebody else's, who may well be at work
         return True
@@ -47,7 +47,7 @@ def is_held(path: Path) -> bool:
 
 
 def _locked(file: BinaryIO, *, shared: bool = False) -> bool:
-    """Whether the file could be locked. An exclusive lock alone refuses a shared one; Windows has no others."""
+    """Whether the file could be locked. Only an exclusive lock refuses a shared one; Windows has no other."""
     try:
         if sys.platform == "win32":
             import msvcrt
