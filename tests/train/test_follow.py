@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -225,6 +226,27 @@ def test_asking_does_not_take_the_lock(out: Path) -> None:
     with file:
         assert is_held(run.lock) and is_held(run.lock) and take(run.lock) is None
     assert not is_held(run.lock)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no shared locks")
+def test_two_who_ask_at_once_do_not_see_each_other(out: Path) -> None:
+    import fcntl
+
+    run = written(out)
+    run.lock.touch()
+    with run.lock.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not is_held(run.lock)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert is_held(run.lock)
+
+
+def test_a_request_to_a_run_that_was_killed_is_not_for_the_next(
+    base: StableDiffusion, images: Path, out: Path
+) -> None:
+    run = written(out)
+    run.stop.touch()
+    assert fit(short(images, out, sheet=False), base=base).steps == 4 and not run.stop.exists()
 
 
 def test_the_end_of_a_long_text_is_whole_lines(tmp_path: Path) -> None:
