@@ -1,4 +1,4 @@
-"""The command line: `lorastyle train`, `generate`, `info`, `demo`, `doctor`, `version`.
+"""The command line: `lorastyle train`, `generate`, `info`, `demo`, `ui`, `doctor`, `version`.
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
@@ -27,6 +27,7 @@ COMMANDS = {
     "generate": "Draw pictures from words, with adapters.",
     "info": "Say what is in an adapter file, or which settings drew a picture.",
     "demo": "Train on the sticker sample and draw with the result: the whole thing in two minutes.",
+    "ui": "Draw and train in the browser.",
     "doctor": "Say what is here to work with and what is wrong with it, ready to paste into a bug report.",
     "version": "Print the versions only.",
 }

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from lorastyle.errors import AdapterError, ConfigError
 
 from .console import Steps, base_line, note, say
-from .names import Whole, check_out, names_one_file, parse_size, slug, whole
+from .names import Whole, check_out, names_one_file, parse_size, whole
 
 if TYPE_CHECKING:
     from lorastyle.generate import Engine, GenerateRequest
@@ -159,7 +159,7 @@ def draw(
     quality: int | None = None,
 ) -> list[Path]:
     """Draw a request into a folder (or into one picture), telling the progress and each file's name."""
-    from lorastyle.generate import Picture, save_picture
+    from lorastyle.generate import Picture, save_picture, slug
 
     saved: list[Path] = []
     with Steps() as progress:

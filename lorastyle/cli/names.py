@@ -1,4 +1,4 @@
-"""File names from prompts, and sizes from text."""
+"""What is written to, and sizes from text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,6 @@ from lorastyle.errors import ConfigError
 from lorastyle.generate import PICTURE_FORMATS
 
 _OTHER_PICTURES = frozenset({".bmp", ".gif", ".tif", ".tiff", ".avif", ".jxl", ".heic"})
-
-
-def slug(text: str, length: int = 48) -> str:
-    """`A cat, sticker style!` -> `a-cat-sticker-style`: letters of any language, digits, hyphens."""
-    words = re.sub(r"[\W_]+", "-", text.lower()).strip("-")
-    return words[:length].rstrip("-") or "picture"
 
 
 def names_one_file(out: Path) -> bool:

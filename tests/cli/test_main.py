@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from lorastyle.cli import COMMANDS
-from lorastyle.cli.names import parse_size, slug
+from lorastyle.cli.names import parse_size
 from lorastyle.errors import ConfigError
+from lorastyle.generate import slug
 
 from .conftest import Said
 
