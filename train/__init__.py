@@ -8,6 +8,7 @@ fit(TrainConfig(images="sticker/"))
 from __future__ import annotations
 
 from .cache import cache_folder
+from .captions import default_trigger
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import (
@@ -24,7 +25,7 @@ from .events import (
     Warned,
 )
 from .fitting import fit
-from .follow import list_runs, observe
+from .follow import list_runs, observe, printed
 from .launch import launch, request_stop, restart
 from .plan import Plan, make_plan
 from .run import RunFolder
@@ -48,11 +49,13 @@ __all__ = [
     "TrainConfig",
     "Warned",
     "cache_folder",
+    "default_trigger",
     "fit",
     "launch",
     "list_runs",
     "make_plan",
     "observe",
+    "printed",
     "request_stop",
     "restart",
     "scan",

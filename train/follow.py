@@ -128,6 +128,17 @@ def _printed_error(run: RunFolder) -> str:
     return text.strip() if found else ""
 
 
+def printed(adapter: str | os.PathLike[str]) -> str:
+    """The end of what the run's process printed; nothing of a run that was started on a terminal."""
+    run = RunFolder(Path(adapter))
+    started = [line for line in read_lines(run.events) if line.get("event") in ("asked", "started")]
+    since = _number(started[-1].get("time")) if started else None
+    with suppress(OSError):  # an older run's output stays there
+        if since is None or run.output.stat().st_mtime >= since - _GRACE:
+            return tail(run.output)
+    return ""
+
+
 def tail(path: Path, most: int = 20_000) -> str:
     """The end of a text file, whole lines; nothing where there is none."""
     try:

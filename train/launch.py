@@ -98,6 +98,7 @@ def _spawn(run: RunFolder, more: list[str], environment: Mapping[str, str]) -> N
     with run.output.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "lorastyle", "train", "--config", str(run.asked), *more],
+            cwd=run.path,  # ours may end with us, and what lies in it could be imported
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
