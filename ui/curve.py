@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 WIDTH, HEIGHT, MOST_POINTS = 600, 150, 240
-_LEFT, _BOTTOM, _TOP = 44, 20, 8
+_LEFT, _BOTTOM, _TOP = 62, 20, 8
 
 
 def curve(losses: Sequence[tuple[int, float]], steps: int) -> str:
@@ -35,7 +35,7 @@ def curve(losses: Sequence[tuple[int, float]], steps: int) -> str:
         return f'<polyline class="{kind}" points="{path}"/>'
 
     marks = "".join(
-        f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+        f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2g}</text>'
         f'<line x1="{_LEFT}" x2="{WIDTH - 6}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
         for value in (low, high)
     )

@@ -20,7 +20,7 @@ from .tray import Tray
 from .visiting import Visit
 
 EVERY = 1.0  # seconds between two looks at the run
-MOST_SAMPLES = 24
+MOST_SAMPLES, MOST_LINES = 24, 60
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 Shown = tuple[str, str, str]
@@ -197,10 +197,14 @@ class TrainEvents:
             gr.Accordion(visible=bool(rows)) if new else gr.skip(),
             train_view.plan_rows(rows, name) if new else gr.skip(),
             gr.Accordion(visible=bool(name)),
-            self._trainings.printed(name) or "It was started on a terminal, which has its messages.",
+            self._log(name),
             self._trainings.shelf(),
             now,
         ]
+
+    def _log(self, name: str) -> str:
+        lines = self._trainings.printed(name).splitlines()
+        return "\n".join(lines[-MOST_LINES:]) or "It was started on a terminal, which has its messages."
 
 
 def _form(values: Sequence[Any]) -> TrainForm:

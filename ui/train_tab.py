@@ -9,7 +9,7 @@ import gradio as gr
 
 from .train_events import Fields, RunParts, TrainEvents
 from .train_view import run
-from .trainings import NAMED, Trainings
+from .trainings import NAMED, Trainings, suggested_trigger
 from .visiting import Visit
 
 KINDS = [("Decide for me", ""), ("A style", "style"), ("One thing", "subject")]
@@ -40,9 +40,9 @@ def train_tab(trainings: Trainings, visit: Visit) -> TrainTab:
     with gr.Row(elem_classes="ls-halves"):
         with gr.Column(scale=5, min_width=320, elem_classes="ls-left"):
             drop = gr.File(
-                label="Drop pictures here, and captions as .txt beside them if you like",
+                label="Pictures, and captions as .txt if you like",
                 file_count="multiple",
-                height=130,
+                height=160,
                 elem_id="train-drop",
             )
             tray = gr.HTML(elem_id="train-tray", js_on_load=_REMOVE)
@@ -63,7 +63,7 @@ def _fields() -> Fields:
         name = gr.Textbox(label="Name", placeholder=NAMED, max_length=80, elem_id="train-name", min_width=140)
         trigger = gr.Textbox(
             label="Trigger word",
-            info="Calls it in a prompt.",
+            placeholder=suggested_trigger(NAMED),
             max_length=80,
             elem_id="train-trigger",
             min_width=140,
@@ -104,7 +104,7 @@ def _run_parts() -> RunParts:
         stop = gr.Button("Stop and keep what there is", variant="stop", visible=False, elem_id="train-stop")
         go_on = gr.Button("Go on", visible=False, elem_id="train-go-on")
     samples = gr.Gallery(
-        label="Samples on the way",
+        label="Samples",
         columns=1,
         object_fit="contain",
         format="png",

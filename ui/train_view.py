@@ -88,8 +88,8 @@ def _end(status: RunStatus) -> str:
         title = "It broke off." if status.state == "crashed" else "It failed."
         return message("error", title, _names_only(status, status.error) + on) + said
     if status.state == "finished":
-        word = f'Say "{status.trigger}" in the prompt.' if status.trigger else ""
-        return message("done", f"{status.name} is ready.", f"It is among the adapters. {word}") + said
+        word = f'Its word is "{status.trigger}".' if status.trigger else ""
+        return message("done", f"{status.name} is ready", f"and among the adapters. {word}") + said
     if status.state == "stopped" and status.step:
         title = f"Stopped after {status.step} steps."
         return message("note", title, "What there is can be drawn with.") + said
