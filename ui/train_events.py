@@ -19,7 +19,7 @@ from .trainings import Prospect, TrainForm, Trainings, suggested_trigger
 from .tray import Tray
 from .visiting import Visit
 
-EVERY = 1.0  # seconds between two looks at the run
+EVERY, LIBRARY_EVERY = 1.0, 3.0  # seconds between two looks at the run, and at the library
 MOST_SAMPLES, MOST_LINES = 24, 60
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -76,7 +76,7 @@ class TrainEvents:
     ) -> None:
         self._trainings, self._visit, self._fields, self._parts = trainings, visit, fields, parts
         self._library, self._shown = library, shown
-        self._outputs = [*parts.all, library, shown]
+        self._outputs = [*parts.all, shown]
 
     def wire(self, drop: gr.File, tray: gr.HTML, plan: gr.HTML, start: gr.Button, problem: gr.HTML) -> None:
         """Connect the components."""
@@ -101,6 +101,15 @@ class TrainEvents:
         started.success(None, None, None, js=_SHOW_RUN, api_visibility="private")
         for seen_again in (gr.Timer(EVERY).tick, parts.runs.input):
             seen_again(self.follow, [parts.runs, self._shown], self._outputs, **_QUIET)
+        # In the queue: a state that changes outside of it is not heard by its listeners.
+        gr.Timer(LIBRARY_EVERY).tick(
+            self._trainings.shelf,
+            None,
+            self._library,
+            show_progress="hidden",
+            concurrency_limit=None,
+            api_visibility="private",
+        )
         parts.stop.click(self.stop, [parts.runs, self._shown], self._outputs, **_QUIET)
         parts.go_on.click(self.go_on, [parts.runs, self._shown], self._outputs, **_QUIET)
 
@@ -198,7 +207,6 @@ class TrainEvents:
             train_view.plan_rows(rows, name) if new else gr.skip(),
             gr.Accordion(visible=bool(name)),
             self._log(name),
-            self._trainings.shelf(),
             now,
         ]
 

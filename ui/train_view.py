@@ -120,7 +120,9 @@ def _facts(status: RunStatus) -> str:
     if status.state == "queued":
         facts.append("A process is started, and loads the base.")
     elif status.state in ("preparing", "finishing"):
-        facts.append(f"{status.what} {status.done} of {status.total}" if status.total else "loads the base")
+        facts.append(
+            f"{escape(status.what)} {status.done} of {status.total}" if status.total else "loads the base"
+        )
     if status.step or status.state == "training":
         facts.append(f"step <b>{status.step:,}</b> of {status.steps:,}")
     if status.losses:

@@ -21,6 +21,7 @@ from lorastyle.train import (
     fit,
     list_runs,
     observe,
+    printed,
     request_stop,
 )
 from lorastyle.train.follow import tail
@@ -247,6 +248,15 @@ def test_a_request_to_a_run_that_was_killed_is_not_for_the_next(
     run = written(out)
     run.stop.touch()
     assert fit(short(images, out, sheet=False), base=base).steps == 4 and not run.stop.exists()
+
+
+def test_what_was_printed_is_of_this_run(out: Path) -> None:
+    assert printed(out) == ""
+    run = written(out, STARTED)
+    run.output.write_text("step by step\n")
+    assert printed(out) == "step by step\n"
+    os.utime(run.output, (1000.0, 1000.0))
+    assert printed(out) == "", "left by an older run"
 
 
 def test_the_end_of_a_long_text_is_whole_lines(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def test_the_process_is_in_a_session_of_its_own(config: TrainConfig, environment
     process = process_of(launch(config, environment=environment))
     assert process is not None
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    assert Path(process.cwd()) == RunFolder(Path(config.out or "")).path, "not ours, which may go with us"
     assert process.environ()["LORASTYLE_CACHE"] == environment["LORASTYLE_CACHE"]
     process.kill()
     with pytest.raises(psutil.NoSuchProcess):
