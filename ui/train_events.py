@@ -265,5 +265,6 @@ def _caption(path: Path) -> str:
     return f"step {int(step):,}" if step.isdigit() else "without and with the adapter"
 
 
-_SHOW_RUN = """() => { const run = document.querySelector('#train-right');
-if (run?.getBoundingClientRect().top > innerHeight - 200) run.scrollIntoView({behavior: 'smooth'}); }"""
+_SHOW_RUN = """() => {
+  document.querySelector('#train-run')?.scrollIntoView({behavior: 'smooth', block: 'nearest'});
+}"""

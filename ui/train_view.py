@@ -84,7 +84,7 @@ def _end(status: RunStatus) -> str:
     warnings = [text for text in status.warnings if not text.startswith("Stopped at step")]
     said = bullets("note", "Note", warnings)
     if status.error:
-        on = " Go on from its checkpoint, or start it again." if status.state == "crashed" else ""
+        on = " Go on from its checkpoint." if status.can_resume else ""
         title = "It broke off." if status.state == "crashed" else "It failed."
         return message("error", title, _names_only(status, status.error) + on) + said
     if status.state == "finished":

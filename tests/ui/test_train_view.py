@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lorastyle.train import RunStatus
+from lorastyle.train.status import State
 from lorastyle.ui import train_view
 from lorastyle.ui.curve import HEIGHT, MOST_POINTS, WIDTH, curve, smoothed, thinned
 from lorastyle.ui.trainings import Prospect
@@ -83,12 +84,14 @@ def test_a_run_is_shown_as_far_as_it_is() -> None:
         ("finished", "", "Its word is &quot;ink&quot;."),
         ("stopped", "", "Stopped after 30 steps."),
         ("failed", "No room in /library/ink.run.", "No room in ink.run."),
-        ("crashed", "It was killed.", "It was killed. Go on from its checkpoint"),
+        ("crashed", "It was killed.", "<strong>It broke off.</strong> It was killed."),
     ],
 )
-def test_an_end_is_told(state: str, error: str, said: str) -> None:
-    shown = train_view.run(replace(TRAINING, state=state, error=error))  # type: ignore[arg-type]
-    assert said in shown and said not in train_view.run(TRAINING)
+def test_an_end_is_told(state: State, error: str, said: str) -> None:
+    status = replace(TRAINING, state=state, error=error)
+    assert said in train_view.run(status) and said not in train_view.run(TRAINING)
+    assert ("Go on from" in train_view.run(replace(status, can_resume=True))) == bool(error)
+    assert "Go on from" not in train_view.run(status)
 
 
 def points(svg: str) -> list[list[tuple[float, float]]]:
