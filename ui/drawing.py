@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+
+from PIL import Image
 
 from lorastyle.errors import LorastyleError
 from lorastyle.generate import GenerateRequest, Picture
 
 from .notes import Notes
 
-LOOK_EVERY = 0.3  # seconds: steps between two looks are never sent, so that a slow link does not lag
+LOOK_EVERY = 0.3  # seconds: previews between two looks are never sent, so that a slow link does not lag
 
 
 class Draws(Protocol):
@@ -27,11 +29,9 @@ class Draws(Protocol):
         *,
         on_step: Callable[[int, int], None] | None = None,
         on_picture: Callable[[Picture], None] | None = None,
+        on_preview: Callable[[list[Image.Image]], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> list[Picture]: ...
-
-
-class _Stopped(Exception):
-    """Thrown out of a step, which is how a drawing ends early."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class View:
     done: int = 0
     total: int = 0
     left: float | None = None
+    preview: Sequence[Image.Image] = ()
     drawn: tuple[Drawn, ...] = ()
     over: bool = False
     stopped: bool = False
@@ -65,7 +66,7 @@ class Drawing:
         engine: draws.
         request: what to draw.
         save: writes a picture to disk; called with False for those that are only there to compare with.
-        stop: ends it at the next step, and so does leaving the loop.
+        stop: ends it within two steps, and so does leaving the loop.
         notes: collects warnings.
         compare: draw everything a second time without adapters, with the same seeds and settings.
     """
@@ -113,8 +114,6 @@ class Drawing:
         with self._notes.collect() as notes:
             try:
                 self._draw()
-            except _Stopped:
-                pass  # the view says so
             except LorastyleError as problem:
                 error = str(problem)
             except Exception as problem:  # the page must end its wait, and the terminal must tell
@@ -130,6 +129,7 @@ class Drawing:
             seconds=seconds,
             error=error,
             notes=tuple(notes),
+            preview=(),
             left=None,
         )
 
@@ -147,8 +147,6 @@ class Drawing:
             return []
 
         def on_step(done: int, total: int) -> None:
-            if self._stop.is_set():
-                raise _Stopped
             done, total = index * total + done, self._rounds * total
             spent = time.monotonic() - self._began
             self._show(done=done, total=total, left=spent / done * (total - done))
@@ -157,6 +155,8 @@ class Drawing:
             request,
             on_step=on_step,
             on_picture=on_picture,
+            on_preview=lambda images: self._show(preview=tuple(images)),
+            stop=self._stop,
         )
 
     def _add(self, picture: Picture) -> None:

@@ -12,17 +12,19 @@ from gradio import themes
 
 from .draw_tab import draw_tab
 from .studio import Studio
+from .train_tab import train_tab
+from .trainings import Trainings
 from .visiting import Visit, visiting
 from .visitors import Visitors
 
 _HERE = Path(__file__).parent
-CSS, SCRIPT = _HERE / "page.css", _HERE / "page.js"
+CSS, SCRIPT = (_HERE / "page.css", _HERE / "train.css"), _HERE / "page.js"
 KEEP_FILES = (3600, 24 * 3600)  # seconds: how often files of the page are looked at, and how old they become
 
 Tab = Callable[[], Any]
 
 
-def build_page(studio: Studio, visitors: Visitors) -> gr.Blocks:
+def build_page(studio: Studio, trainings: Trainings, visitors: Visitors) -> gr.Blocks:
     """The whole page, not served yet."""
     visit = visiting(visitors)
     with gr.Blocks(
@@ -32,7 +34,10 @@ def build_page(studio: Studio, visitors: Visitors) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Draw", id="draw", elem_id="tab-draw") as tab:
                 draw = draw_tab(studio, visit)
-        draw.refresh_on(page.load, tab.select)
+            with gr.Tab("Train", id="train", elem_id="tab-train"):
+                train = train_tab(trainings, visit)
+        draw.refresh_on(page.load, tab.select, train.library.change)
+        train.refresh_on(page.load)
         page.unload(_leaving(visitors))
     return page
 

@@ -19,6 +19,7 @@ from .guard import LOOPBACK, Guard
 from .notes import Notes
 from .shelf import Shelf
 from .studio import Studio
+from .trainings import Trainings
 from .visitors import Visitors
 
 PORT = 7860
@@ -75,8 +76,8 @@ class Options:
         return {"hosts": {*LOOPBACK, *own, *shared, *self.hosts}, "addresses": self.listen}
 
 
-def serve(options: Options) -> None:
-    """Load the base, and serve the page until Ctrl-C.
+def serve(options: Options) -> list[str]:
+    """Load the base, and serve the page until Ctrl-C. Returns the names of trainings that go on without it.
 
     Raises:
         BaseError: the base cannot be loaded.
@@ -92,7 +93,9 @@ def serve(options: Options) -> None:
         visitors = Visitors(private)
         shelf = Shelf(folders, base.family, base.name)
         studio = Studio(Engine(base), shelf, out=out, notes=notes, base_flag=flag)
-        _launch(options, studio, visitors)
+        trainings = Trainings(folders[0], lambda: base)
+        _launch(options, studio, trainings, visitors)
+        return trainings.active()
 
 
 @contextmanager
@@ -123,7 +126,7 @@ def _prepare_environment() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
-def _launch(options: Options, studio: Studio, visitors: Visitors) -> None:
+def _launch(options: Options, studio: Studio, trainings: Trainings, visitors: Visitors) -> None:
     try:
         import gradio  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError as error:
@@ -132,7 +135,7 @@ def _launch(options: Options, studio: Studio, visitors: Visitors) -> None:
 
     from .page import CSS, build_page, head, theme
 
-    page = build_page(studio, visitors)
+    page = build_page(studio, trainings, visitors)
     page.queue(max_size=64)
     try:
         page.launch(
@@ -144,7 +147,7 @@ def _launch(options: Options, studio: Studio, visitors: Visitors) -> None:
             max_file_size=options.max_upload,
             app_kwargs={"middleware": [Middleware(Guard, **options.guard())]},
             theme=theme(),
-            css_paths=CSS,
+            css_paths=list(CSS),
             head=head(),
             footer_links=[],
             run_history=False,

@@ -1,17 +1,23 @@
-"""What is shown while and after drawing, as HTML. Every text in it is escaped."""
+"""What is shown while and after drawing, as HTML. Every text in it is escaped; pictures are data URLs."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from html import escape
 
+from PIL import Image
+
 from .drawing import View
+
+_LARGEST_PREVIEW = 512
 
 
 def stage(view: View) -> str:
-    """Progress and time left; at the end what came of it."""
+    """Previews, progress and time left; at the end what came of it."""
     if not view.over:
-        return _progress(view)
+        return _previews(view.preview) + _progress(view)
     if view.error is not None:
         return message("error", "Nothing was drawn", view.error) + _notes(view.notes)
     count = len(view.drawn)
@@ -61,5 +67,20 @@ def _progress(view: View) -> str:
     percent = 100 * view.done / view.total
     left = "" if view.left is None else f" · {duration(view.left)} left"
     bar = f'<div class="ls-bar" role="progressbar" aria-valuenow="{percent:.0f}">'
-    steps = f'<p class="ls-steps">step {view.done} of {view.total}{left}</p>'
-    return f'{bar}<i style="width:{percent:.1f}%"></i></div>{steps}'
+    return f'{bar}<i style="width:{percent:.1f}%"></i></div><p class="ls-steps">step {view.done} of {view.total}{left}</p>'
+
+
+def _previews(images: Sequence[Image.Image]) -> str:
+    if not images:
+        return '<div class="ls-previews ls-blank"></div>'
+    shown = "".join(f'<img src="{_data_url(image)}" alt="preview">' for image in images)
+    return f'<div class="ls-previews">{shown}</div>'
+
+
+def _data_url(image: Image.Image) -> str:
+    """Inside the page, so that previews never fill a folder."""
+    small = image.convert("RGB")
+    small.thumbnail((_LARGEST_PREVIEW, _LARGEST_PREVIEW))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from lorastyle.errors import AdapterFileError
 
 from .shelf import SUFFIX, Card, Refused
+from .tray import Tray
 
 MOST_UPLOADS = 16
 _IDLE_SECONDS = 24 * 3600.0
@@ -30,6 +31,7 @@ class Visitor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.uploads: dict[str, Card] = {}
+        self.tray = Tray(folder / "to-train-on")
         self.seen = time.monotonic()
         self._stops: set[threading.Event] = set()
         self._waiting: threading.Event | None = None

@@ -55,4 +55,5 @@ def ui(
     )
     check_out(out / "picture.png")
     say(base_line(base))
-    serve(options)
+    for name in serve(options):
+        say(f"{name} is being trained, and that goes on. To stop it: lorastyle ui, and Stop in its Train tab")

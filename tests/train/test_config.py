@@ -43,6 +43,7 @@ ALL: dict[str, object] = {
     "save_every": 50,
     "gradient_checkpointing": True,
     "precision": "bfloat16",
+    "memory": "offload",
     "background": "#e0e0e0",
 }
 
