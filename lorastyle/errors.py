@@ -53,7 +53,11 @@ class BaseError(LorastyleError):
 
 
 class DatasetError(LorastyleError, ValueError):
-    """A folder holds no image that can be used."""
+    """A folder holds no image that can be used. `dropped` lists (file, reason) of each that is in it."""
+
+    def __init__(self, message: str, dropped: Sequence[tuple[str, str]] = ()) -> None:
+        self.dropped = tuple(dropped)
+        super().__init__(message)
 
 
 class TrainingError(LorastyleError):

@@ -8,9 +8,11 @@ fit(TrainConfig(images="sticker/"))
 from __future__ import annotations
 
 from .cache import cache_folder
+from .captions import default_trigger
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import (
+    Begun,
     Checkpointed,
     Event,
     Finished,
@@ -23,9 +25,14 @@ from .events import (
     Warned,
 )
 from .fitting import fit
+from .follow import list_runs, observe, printed
+from .launch import launch, request_stop, restart
 from .plan import Plan, make_plan
+from .run import RunFolder
+from .status import RunStatus
 
 __all__ = [
+    "Begun",
     "Checkpointed",
     "Dataset",
     "Event",
@@ -35,12 +42,21 @@ __all__ = [
     "Plan",
     "PlanReady",
     "Preparing",
+    "RunFolder",
+    "RunStatus",
     "SampleDrawn",
     "StepDone",
     "TrainConfig",
     "Warned",
     "cache_folder",
+    "default_trigger",
     "fit",
+    "launch",
+    "list_runs",
     "make_plan",
+    "observe",
+    "printed",
+    "request_stop",
+    "restart",
     "scan",
 ]

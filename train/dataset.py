@@ -46,6 +46,19 @@ class Dataset:
     side: tuple[Side, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def meaning(
+        self, *, trigger: str | None = None, class_name: str | None = None, kind: str | None = None
+    ) -> Dataset:
+        """The same pictures, with what they are for decided anew; see `scan`. No file is opened."""
+        if shared := _shared_noun(self.used) if class_name is None and kind != "style" else "":
+            class_name, why = shared, f'every file name ends in "{shared}": they show one {shared}'
+            kind, why = kind or "subject", f"{why} (if they share a style, use --kind style)"
+        else:
+            kind, why = _kind(kind, class_name, self.used)
+        trigger, class_name = trigger or default_trigger(self.folder), class_name or ""
+        used = tuple(replace(s, **_prompts(s.caption, kind, trigger, class_name)) for s in self.used)
+        return replace(self, used=used, kind=kind, why=why, trigger=trigger, class_name=class_name)
+
 
 def scan(
     folder: str | os.PathLike[str] | TrainConfig,
@@ -79,19 +92,11 @@ def scan(
     home = _folder(Path(folder).expanduser())
     look = Look(home, background).run()
     if not look.used:
-        raise DatasetError(_nothing(look))
-    if shared := _shared_noun(look.used) if class_name is None and kind != "style" else "":
-        class_name, why = shared, f'every file name ends in "{shared}": they show one {shared}'
-        kind, why = kind or "subject", f"{why} (if they share a style, use --kind style)"
-    else:
-        kind, why = _kind(kind, class_name, look.used)
-    trigger, class_name = trigger or default_trigger(home), class_name or ""
-    used = tuple(
-        replace(sample, **_prompts(sample.caption, kind, trigger, class_name)) for sample in look.used
+        raise DatasetError(_nothing(look), [(file.name, file.reason) for file in look.dropped])
+    seen = Dataset(
+        home, tuple(look.used), tuple(look.dropped), "", "", "", "", tuple(look.side), tuple(look.notes)
     )
-    return Dataset(
-        home, used, tuple(look.dropped), kind, why, trigger, class_name, tuple(look.side), tuple(look.notes)
-    )
+    return seen.meaning(trigger=trigger, class_name=class_name, kind=kind)
 
 
 def _folder(folder: Path) -> Path:

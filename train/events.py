@@ -51,6 +51,14 @@ class Preparing:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """The first step comes next; `step` of `steps` were done before, by a run that goes on."""
+
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class StepDone:
     """One optimiser step. `seconds_left` is measured; None until the first steps have been timed."""
 
@@ -90,5 +98,5 @@ class Finished:
     result: FitResult
 
 
-Event = PlanReady | Preparing | StepDone | SampleDrawn | Checkpointed | Warned | Finished
+Event = PlanReady | Preparing | Begun | StepDone | SampleDrawn | Checkpointed | Warned | Finished
 Listener = Callable[[Event], None]

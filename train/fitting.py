@@ -21,8 +21,9 @@ from .cache import LatentCache, file_hash
 from .checkpoint import check_recipe, load_checkpoint
 from .config import TrainConfig
 from .dataset import Dataset, scan
-from .events import Finished, FitResult, Listener, PlanReady, Preparing, SampleDrawn, Warned
+from .events import Begun, Finished, FitResult, Listener, PlanReady, Preparing, SampleDrawn, Warned
 from .finish import draw_sample, draw_sheet, is_finished, metadata, recipe_of
+from .journal import Journal
 from .loop import Trainer, train
 from .modes import (
     checkpointing,
@@ -52,8 +53,9 @@ def fit(
 ) -> FitResult:
     """Train an adapter on a folder of pictures, and write it with its settings and a before/after sheet.
 
-    Ctrl-C and SIGTERM end the run between two steps: what there is gets saved, and `resume=True` goes on from
-    there bit for bit. The caller's random generators, and the base, are left as they were.
+    Ctrl-C, SIGTERM and `request_stop` end the run between two steps: what there is gets saved, and
+    `resume=True` goes on from there bit for bit. `observe` follows it from another process. The caller's
+    random generators, and the base, are left as they were.
 
     Args:
         base: a loaded base; None loads `config.base`.
@@ -75,8 +77,11 @@ def fit(
         if not base.placement.settled:
             base.placement.arrange(plan.memory)
         run = RunFolder(plan.out)
-        with run.claimed(), own_random_state(base), told_disk_errors(run), told_short_memory(plan):
-            result = _fit(config, plan, base, dataset, run, stop, resume, started)
+        with run.claimed(), Journal.kept(run, plan, resume) as journal:
+            with stop.watching(run.stop, journal), own_random_state(base), told_disk_errors(run):
+                with told_short_memory(plan):
+                    result = _fit(config, plan, base, dataset, run, stop, resume, started)
+            journal(Finished(result))  # while the lock is held: without an end, the run was killed
     stop.emit(Finished(result))
     return result
 
@@ -139,6 +144,7 @@ def _fit(
                 trainer.resume(checkpoint)
             settings = plan.resolved(config).to_toml()
             run.open(settings, trainer.step)
+            stop.emit(Begun(trainer.step, plan.steps))
 
             def sample(step: int) -> Sequence[SampleDrawn]:
                 with training(base, False):

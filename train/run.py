@@ -10,8 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from lorastyle.adapters import atomic_write, lock_file
+from lorastyle.adapters import atomic_write
 from lorastyle.errors import ConfigError, TrainingError
+
+from .lock import take
 
 
 class RunFolder:
@@ -21,6 +23,11 @@ class RunFolder:
         path: the folder.
         settings: run.toml, the resolved settings.
         log: log.jsonl, one line a step: step, loss, lr.
+        events: events.jsonl, what the newest process told; see `Journal`.
+        lock: held by the process that is at work, whose id it says nothing about.
+        stop: a file of this name asks the run to end after the step it is at.
+        output: output.log, what a process without a terminal printed.
+        asked: asked.toml, the settings that such a process was started with.
         checkpoint: checkpoint.safetensors. An older run's is kept as `kept`, checkpoint.old.safetensors.
         stopped: stopped.safetensors, the adapter of a stopped run whose `out` holds a finished one.
         samples: a folder of step-000100.png.
@@ -31,6 +38,11 @@ class RunFolder:
         self.path = adapter.with_suffix(".run")
         self.settings = self.path / "run.toml"
         self.log = self.path / "log.jsonl"
+        self.events = self.path / "events.jsonl"
+        self.lock = self.path / "lock"
+        self.stop = self.path / "stop"
+        self.output = self.path / "output.log"
+        self.asked = self.path / "asked.toml"
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.kept = self.path / "checkpoint.old.safetensors"
         self.stopped = self.path / "stopped.safetensors"
@@ -49,28 +61,29 @@ class RunFolder:
             raise ConfigError(
                 f'out: "{self.adapter}" is a folder; name a file in it, ending in .safetensors.'
             )
-        lock = self.path / "lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for folder in (self.path, self.adapter.parent):
                 tempfile.TemporaryFile(dir=folder).close()
-            file = lock.open("ab")
+            file = take(self.lock)
         except OSError as error:
             where = error.filename or self.path
             why = f"{where} cannot be written ({error.strerror or error})"
             raise ConfigError(f'out: "{self.adapter}": {why}. Choose another --out.') from error
         try:
-            if not lock_file(file):
+            if file is None:
                 raise TrainingError(
                     f"Another training writes to {self.path}. Wait for its end, or give another --out."
                 )
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # the lock matters while it is held, not the file
-                    lock.unlink()
+            with file:
+                self.stop.unlink(missing_ok=True)  # meant for a run that was killed since
+                try:
+                    yield
+                finally:
+                    for left in (self.stop, self.lock):  # they matter while the run goes on, not as files
+                        with suppress(OSError):
+                            left.unlink()
         finally:
-            file.close()
             with suppress(OSError):  # not empty: a run was here
                 self.path.rmdir()
 

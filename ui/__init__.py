@@ -1,5 +1,13 @@
-"""The page, `lorastyle.ui`: grows with its own issue. Only this package may import gradio."""
+"""The page, `lorastyle.ui`. Only this package may import gradio, and only `serve` does so.
+
+What the page does is in modules without gradio: `studio` (drawing for many visitors), `shelf` (adapters by
+id), `visitors` (what belongs to one of them), `form`, `slots`, `restore`, `command`, `drawing`, `stage`. The
+page itself is thin: `page` (assembly), `draw_tab`, `fields`, `adapter_rows`, `draw_events`. `serve` and
+`guard` are the door.
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .serve import Options, serve
+
+__all__ = ["Options", "serve"]

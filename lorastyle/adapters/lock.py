@@ -6,8 +6,11 @@ import sys
 from typing import BinaryIO
 
 
-def lock_file(file: BinaryIO) -> bool:
-    """Take the open file's exclusive lock, which closing it gives back; false where another has it."""
+def lock_file(file: BinaryIO, *, shared: bool = False) -> bool:
+    """Take the open file's lock, which closing it gives back; false where another has it.
+
+    Only an exclusive lock refuses a shared one; Windows has no other.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -16,7 +19,7 @@ def lock_file(file: BinaryIO) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -18,7 +18,7 @@ from .grid import GridAxis, draw_grid, grid_manifest, parse_axis
 from .history import History, Kept, State
 from .keys import ONE_ADAPTER
 from .manifest import Manifest, read_manifest
-from .names import Template, slug
+from .names import Template
 from .order import cost, order, parse_shard, shard
 from .places import Place, Problem
 from .resolve import Job, resolve
@@ -60,7 +60,6 @@ __all__ = [
     "resolve",
     "run",
     "shard",
-    "slug",
     "to_jpeg",
     "to_png",
 ]

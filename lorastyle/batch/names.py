@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 
 from lorastyle.errors import ConfigError, near_miss, shortened
-from lorastyle.generate import GenerateRequest
+from lorastyle.generate import GenerateRequest, slug
 
 DEFAULT = "{index:05}-{seed}-{prompt}"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -38,12 +38,6 @@ FIELDS: dict[str, _Field] = {
 _TEXTS = frozenset(
     {"prompt", "negative", "scheduler", "base"}
 )  # the others are numbers, and made of safe letters
-
-
-def slug(text: str, length: int = _LONGEST) -> str:
-    """`A cat, sticker style!` -> `a-cat-sticker-style`: letters of any language, digits, hyphens."""
-    words = re.sub(r"[\W_]+", "-", text.lower()).strip("-")
-    return words[:length].rstrip("-") or "picture"
 
 
 class Template:

@@ -1,4 +1,5 @@
-"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `info`, `demo`, `doctor`, `version`.
+"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `info`, `demo`, `ui`, `doctor`,
+`version`.
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
@@ -30,6 +31,7 @@ COMMANDS = {
     "grid": "Draw every value of one setting against every value of another, with labels.",
     "info": "Say what is in an adapter file, or which settings drew a picture.",
     "demo": "Train on the sticker sample and draw with the result: the whole thing in two minutes.",
+    "ui": "Draw and train in the browser.",
     "doctor": "Say what is here to work with and what is wrong with it, ready to paste into a bug report.",
     "version": "Print the versions only.",
 }

@@ -159,8 +159,7 @@ def draw(
     quality: int | None = None,
 ) -> list[Path]:
     """Draw a request into a folder (or into one picture), telling the progress and each file's name."""
-    from lorastyle.batch import slug
-    from lorastyle.generate import Picture, save_picture
+    from lorastyle.generate import Picture, save_picture, slug
 
     saved: list[Path] = []
     with Steps() as progress:

@@ -69,10 +69,9 @@ def grid(
         grid_manifest,
         make_plan,
         parse_axis,
-        slug,
         to_png,
     )
-    from lorastyle.generate import AdapterUse
+    from lorastyle.generate import AdapterUse, slug
 
     names = [AdapterUse.parse(text).name for text in adapter]
     columns, rows = parse_axis(x, names), parse_axis(y, names) if y is not None else None

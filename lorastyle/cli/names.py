@@ -1,4 +1,4 @@
-"""File names from prompts, and sizes from text."""
+"""What is written to, and sizes from text."""
 
 from __future__ import annotations
 

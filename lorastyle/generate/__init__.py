@@ -13,6 +13,7 @@ from .metadata import (
     read_settings,
     save_picture,
 )
+from .names import slug
 from .request import AdapterUse, GenerateRequest
 from .schedulers import SCHEDULERS
 
@@ -40,6 +41,7 @@ __all__ = [
     "read_settings",
     "refuse_other_family",
     "save_picture",
+    "slug",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from lorastyle.batch import slug
 from lorastyle.cli import COMMANDS
 from lorastyle.cli.names import parse_size
 from lorastyle.errors import ConfigError
+from lorastyle.generate import slug
 
 from .conftest import Said
 

@@ -241,6 +241,8 @@ def test_nothing_usable_stops_before_it_starts(tmp_path: Path) -> None:
         "  b.heic: a HEIC photo, as phones take them: open it and export it as JPEG",
         "Put in at least one PNG, JPEG or WebP picture and start again; five to twenty are best.",
     ]
+    assert [name for name, _ in caught.value.dropped] == ["a.png", "b.heic"]
+    assert "HEIC" in caught.value.dropped[1][1]
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.png").write_bytes(b"")
     with pytest.raises(DatasetError, match="the folder is empty"):
@@ -312,6 +314,19 @@ def test_what_pictures_are_is_not_what_they_show(tmp_path: Path) -> None:
         Image.new("RGB", (64, 64), (60 * i, 0, 0)).save(tmp_path / f"{thing}-icon.png")
     found = scan(tmp_path)
     assert (found.kind, found.class_name) == ("style", "")
+
+
+def test_what_pictures_are_for_is_decided_anew_without_opening_them(tmp_path: Path) -> None:
+    for i, name in enumerate(("cat", "dog", "owl")):
+        picture(tmp_path / f"{name}.png", 40 * i)
+    as_style = scan(tmp_path, trigger="ink")
+    for file in tmp_path.iterdir():
+        file.unlink()
+    as_subject = as_style.meaning(trigger="blob", class_name="pet")
+    assert [s.prompt for s in as_style.used] == [f"{a}, ink style" for a in ("a cat", "a dog", "an owl")]
+    assert {sample.prompt for sample in as_subject.used} == {"a blob pet"}
+    assert (as_style.kind, as_subject.kind, as_subject.class_name) == ("style", "subject", "pet")
+    assert as_subject.meaning(trigger="ink") == as_style
 
 
 def test_own_sheets_are_no_pictures(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_end_to_end(base: StableDiffusion, images: Path, out: Path) -> None:
         "ink.sheet.png",
         "ink.run/run.toml",
         "ink.run/log.jsonl",
+        "ink.run/events.jsonl",
         "ink.run/checkpoint.safetensors",
         "ink.run/samples/step-000002.png",
     }

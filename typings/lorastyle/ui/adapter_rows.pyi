@@ -1,0 +1,1 @@
+from ui.adapter_rows import *

@@ -1,0 +1,1 @@
+from ui.draw_tab import *

@@ -1,0 +1,1 @@
+from ui.train_tab import *

@@ -1,0 +1,134 @@
+"""The fields of the Draw tab, in the order of `Form`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from lorastyle.generate import SCHEDULERS
+
+from .form import MOST_PICTURES, MOST_PIXELS, MOST_STEPS, OWN_SCHEDULER, Base, Form
+from .slots import Row
+
+NAMES = (
+    "prompt", "negative", "seed", "locked", "number", "width", "height", "steps", "guidance", "scheduler",
+    "clip_skip", "rescale", "hires", "hires_strength",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The components, by the names of `Form`."""
+
+    by_name: dict[str, Any]
+
+    @property
+    def all(self) -> list[Any]:
+        return [self.by_name[name] for name in NAMES]
+
+
+def words(form: Form) -> dict[str, Any]:
+    """Prompt and negative prompt."""
+    return {
+        "prompt": gr.Textbox(
+            form.prompt,
+            label="Prompt",
+            placeholder="What to draw, such as: a cat",
+            lines=3,
+            max_lines=10,
+            autofocus=True,
+            elem_id="prompt",
+        ),
+        "negative": gr.Textbox(
+            form.negative,
+            label="Negative prompt",
+            placeholder="What to keep out of the picture",
+            lines=1,
+            max_lines=6,
+            elem_id="negative",
+        ),
+    }
+
+
+def basics(form: Form) -> dict[str, Any]:
+    """Seed, number, size."""
+    made: dict[str, Any] = {}
+    with gr.Row(elem_classes="ls-fields"):
+        made["seed"] = _whole("seed", form.seed, "Seed", 0, 2**53 - 1, placeholder="by lot")
+        made["locked"] = gr.Checkbox(
+            form.locked,
+            label="Keep",
+            show_label=False,
+            min_width=80,
+            elem_id="locked",
+            elem_classes="ls-lock",
+        )
+        made["number"] = _whole("number", form.number, "Pictures", 1, MOST_PICTURES)
+    with gr.Row(elem_classes="ls-fields"):
+        made["width"] = _whole("width", form.width, "Width", 16, MOST_PIXELS, step=8)
+        made["height"] = _whole("height", form.height, "Height", 16, MOST_PIXELS, step=8)
+        made["steps"] = _whole("steps", form.steps, "Steps", 1, MOST_STEPS)
+    made["seed"].input(None, None, made["locked"], js="() => true", api_visibility="private")
+    return made
+
+
+def details(form: Form) -> dict[str, Any]:
+    """What most people leave as it is."""
+    made: dict[str, Any] = {}
+    own = ("the base's own", OWN_SCHEDULER)
+    with gr.Row(elem_classes="ls-fields"):
+        made["guidance"] = _real("guidance", form.guidance, "Guidance", 0, 100, step=0.5)
+        made["scheduler"] = gr.Dropdown(
+            [own, *((name, name) for name in SCHEDULERS)],
+            value=form.scheduler,
+            label="Scheduler",
+            min_width=150,
+            elem_id="scheduler",
+        )
+    with gr.Row(elem_classes="ls-fields"):
+        made["clip_skip"] = _whole("clip_skip", form.clip_skip, "Clip skip", 1, 12)
+        made["rescale"] = _real(
+            "rescale", form.rescale, "Guidance rescale", 0, 1, step=0.1, placeholder="base's own"
+        )
+    with gr.Row(elem_classes="ls-fields"):
+        made["hires"] = _real("hires", form.hires, "Enlarge and refine", 1, 4, step=0.5)
+        made["hires_strength"] = _real(
+            "hires_strength", form.hires_strength, "Redrawn share", 0.01, 1, step=0.1, placeholder="0.4"
+        )
+    return made
+
+
+def read(values: Sequence[Any], adapters: Sequence[tuple[str, Row]], base: Base) -> Form:
+    """The form of the components' values. An emptied number is the one that stood there at first."""
+    first = Form.empty(base)
+    given = dict(zip(NAMES, values, strict=True))
+    return Form(
+        **{name: getattr(first, name) if value is None else value for name, value in given.items()},
+        adapters=tuple(adapters),
+    )
+
+
+def shown(form: Form) -> list[Any]:
+    """The components' values for a form."""
+    return [getattr(form, name) for name in NAMES]
+
+
+def _whole(
+    id: str, value: int | None, label: str, low: int, high: int, *, step: int = 1, placeholder: str = ""
+) -> Any:
+    return gr.Number(
+        value, label=label, minimum=low, maximum=high, step=step, precision=0, placeholder=placeholder,
+        min_width=90, elem_id=id, interactive=True,
+    )  # fmt: skip
+
+
+def _real(
+    id: str, value: float | None, label: str, low: float, high: float, *, step: float, placeholder: str = ""
+) -> Any:
+    return gr.Number(
+        value, label=label, minimum=low, maximum=high, step=step, placeholder=placeholder,
+        min_width=120, elem_id=id, interactive=True,
+    )  # fmt: skip

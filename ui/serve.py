@@ -1,0 +1,164 @@
+"""Serve the page: the environment that gradio is imported into, the private folder, who is let in."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorastyle.bases import default_base, load_base
+from lorastyle.errors import ConfigError
+from lorastyle.generate import Engine, adapter_folders
+
+from .guard import LOOPBACK, Guard
+from .notes import Notes
+from .shelf import Shelf
+from .studio import Studio
+from .trainings import Trainings
+from .visitors import Visitors
+
+PORT = 7860
+MAX_UPLOAD = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the page is served.
+
+    Raises:
+        ConfigError: open to others without a password, a port or a size that cannot be.
+    """
+
+    base: str | None = None
+    out: Path = Path("pictures")
+    port: int | None = None
+    listen: bool = False
+    share: bool = False
+    auth: str | None = None
+    hosts: tuple[str, ...] = ()
+    max_upload: int = MAX_UPLOAD
+    open_browser: bool = False
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        user, colon, password = (self.auth or "").partition(":")
+        if self.auth is not None and not (user and colon and password):
+            problems.append('--auth: "user:password" is needed, both of at least one letter.')
+        if (self.listen or self.share) and self.auth is None:
+            flag = "--listen" if self.listen else "--share"
+            problems.append(
+                f"{flag} lets others in: add --auth user:password, so that only those you tell can."
+            )
+        if self.port is not None and not 1 <= self.port <= 65535:
+            problems.append(f"--port is {self.port}; a number from 1 to 65535 is needed.")
+        if self.max_upload < 1:
+            problems.append(f"--max-upload is {self.max_upload} bytes; at least 1 is needed.")
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """(user, password), or None where nobody is asked."""
+        if self.auth is None:
+            return None
+        user, _, password = self.auth.partition(":")
+        return user, password
+
+    def guard(self) -> dict[str, Any]:
+        """Arguments of `Guard`."""
+        own = {socket.gethostname().lower(), socket.getfqdn().lower()} if self.listen else set[str]()
+        shared = {".gradio.live"} if self.share else set[str]()
+        return {"hosts": {*LOOPBACK, *own, *shared, *self.hosts}, "addresses": self.listen}
+
+
+def serve(options: Options) -> list[str]:
+    """Load the base, and serve the page until Ctrl-C. Returns the names of trainings that go on without it.
+
+    Raises:
+        BaseError: the base cannot be loaded.
+        ConfigError: gradio is missing, or no port is free.
+    """
+    _prepare_environment()
+    folders = tuple(folder.absolute() for folder in adapter_folders())
+    out = options.out.absolute()
+    base = load_base(options.base)
+    flag = None if base.name == default_base() else base.name
+    notes = Notes()
+    with private_folder() as private, notes.listening():
+        visitors = Visitors(private)
+        shelf = Shelf(folders, base.family, base.name)
+        studio = Studio(Engine(base), shelf, out=out, notes=notes, base_flag=flag)
+        trainings = Trainings(folders[0], lambda: base)
+        _launch(options, studio, trainings, visitors)
+        return trainings.active()
+
+
+@contextmanager
+def private_folder() -> Generator[Path]:
+    """A new folder that is this process's own: it works there, and so do temporary files.
+
+    gradio hands out what lies in the working directory or the folder of temporary files; there is nothing
+    else in this one.
+    """
+    kept_cwd, kept_temporary = Path.cwd(), tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="lorastyle-ui-", ignore_cleanup_errors=True) as name:
+        private = Path(name).resolve()
+        os.environ["GRADIO_TEMP_DIR"] = str(private / "gradio")
+        (private / "gradio").mkdir()
+        try:
+            os.chdir(private)
+            tempfile.tempdir = str(private)
+            yield private
+        finally:
+            tempfile.tempdir = kept_temporary
+            os.chdir(kept_cwd)
+            os.environ.pop("GRADIO_TEMP_DIR", None)
+
+
+def _prepare_environment() -> None:
+    """Before gradio is imported: it reads these then."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def _launch(options: Options, studio: Studio, trainings: Trainings, visitors: Visitors) -> None:
+    try:
+        import gradio  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        raise ConfigError('The page needs gradio: pip install "lorastyle[ui]"') from error
+    from starlette.middleware import Middleware
+
+    from .page import CSS, build_page, head, theme
+
+    page = build_page(studio, trainings, visitors)
+    page.queue(max_size=64)
+    try:
+        page.launch(
+            server_name="0.0.0.0" if options.listen else "127.0.0.1",
+            server_port=options.port,
+            share=options.share,
+            auth=options.login,
+            inbrowser=options.open_browser,
+            max_file_size=options.max_upload,
+            app_kwargs={"middleware": [Middleware(Guard, **options.guard())]},
+            theme=theme(),
+            css_paths=list(CSS),
+            head=head(),
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            enable_monitoring=False,
+            strict_cors=True,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            allowed_paths=[],
+            prevent_thread_lock=False,
+        )
+    except OSError as error:
+        raise ConfigError(f"The page cannot be served ({error}). Name another --port.") from error

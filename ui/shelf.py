@@ -1,0 +1,129 @@
+"""The adapters that can be drawn with, told from their headers alone and called by ids, never by paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lorastyle.adapters import model_hash, read_info
+from lorastyle.errors import AdapterError
+from lorastyle.generate import refuse_other_family
+
+SUFFIX = ".safetensors"
+_LONGEST_TRIGGER = 200
+
+
+@dataclass(frozen=True)
+class Card:
+    """An adapter that fits the base. `path` stays on the server; the page knows the `id`."""
+
+    id: str
+    name: str
+    trigger: str
+    path: Path
+    uploaded: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} (uploaded)" if self.uploaded else self.name
+
+    def digest(self) -> str | None:
+        """First 12 hex digits of the weights' sha256; None where the file is gone or was damaged."""
+        try:
+            about = self.path.stat()
+            return _digest(self.path, about.st_mtime_ns, about.st_size)
+        except (AdapterError, OSError):
+            return None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that cannot be used here, and why, in one sentence without a path."""
+
+    name: str
+    why: str
+
+
+Cards = Mapping[str, Card]
+Judge = Callable[[Path, str, str, bool], "Card | Refused"]
+
+
+class Shelf:
+    """The library folders, as seen with one base.
+
+    Args:
+        folders: where adapters lie; of two files of one name the first is meant, as on the command line.
+        family, base: what the adapters must fit.
+
+    A file's header is read once, and again when the file has changed.
+    """
+
+    def __init__(self, folders: Sequence[Path], family: str, base: str) -> None:
+        self.folders = tuple(folders)
+        self._family, self._base = family, base
+        self._known: dict[Path, tuple[tuple[int, int], Card | Refused]] = {}
+
+    def look(self) -> tuple[dict[str, Card], list[Refused]]:
+        """What is there now, by id, and what cannot be used."""
+        files: dict[str, Path] = {}
+        for folder in self.folders:
+            for file in _files(folder):
+                files.setdefault(file.stem, file)
+        found = [self._of_library(file) for _, file in sorted(files.items(), key=lambda f: f[0].lower())]
+        cards = {card.id: card for card in found if isinstance(card, Card)}
+        return cards, [refused for refused in found if isinstance(refused, Refused)]
+
+    def judge(self, path: Path, id: str, *, uploaded: bool = False) -> Card | Refused:
+        """Read a file's header and decide."""
+        try:
+            info = read_info(path)
+            refuse_other_family(path, self._family, self._base)
+        except AdapterError as error:
+            return Refused(path.stem, _without_folder(str(error), path))
+        trigger = "".join(c if c.isprintable() else " " for c in info.trigger or "")
+        return Card(id, path.stem, trigger.strip()[:_LONGEST_TRIGGER], path, uploaded)
+
+    def _of_library(self, file: Path) -> Card | Refused:
+        try:
+            about = file.stat()
+        except OSError:
+            return Refused(file.stem, f"{file.name}: it went away.")
+        stamp = (about.st_mtime_ns, about.st_size)
+        known = self._known.get(file)
+        if known is None or known[0] != stamp:
+            known = self._known[file] = (stamp, self.judge(file, file.stem))
+        return known[1]
+
+
+def find(cards: Iterable[Card], name: str, digest: str | None) -> tuple[Card | None, bool]:
+    """The card that somebody else calls `name`: that of the same weights, else that of the same name.
+
+    Returns:
+        The card or None, and whether its weights are the ones that were asked for.
+    """
+    cards = list(cards)
+    named = next((card for card in cards if card.name == name), None)
+    if digest is None:
+        return named, named is not None
+    likely = [card for card in (named, *cards) if card is not None]
+    same = next((card for card in likely if card.digest() == digest), None)
+    return same or named, same is not None
+
+
+def _files(folder: Path) -> list[Path]:
+    """None where there is no such folder, or it cannot be read."""
+    try:
+        return sorted(file for file in folder.glob(f"*{SUFFIX}") if file.is_file())
+    except OSError:
+        return []
+
+
+def _without_folder(text: str, path: Path) -> str:
+    return text.replace(str(path), path.name).replace(f"{path.parent}", "")
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, _modified: int, _size: int) -> str:
+    return model_hash(path)[:12]
