@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -79,6 +80,17 @@ def copy_of_last_commit(target: Path) -> None:
         print("note: there are uncommitted changes; the last commit is tested, without them")
 
 
+def chromium(run: Run, folder: Path) -> None:
+    """The browser that the tests of the page drive, where it is not here yet."""
+    if shutil.which("chromium") or shutil.which("google-chrome"):
+        return
+    if shutil.which("apt-get") is None:
+        raise SystemExit("FAILED: the tests of the page need Chromium. Install it, and start again.")
+    rights = "" if os.geteuid() == 0 else "sudo "
+    install = "apt-get install -y -qq --no-install-recommends chromium"
+    run("browser", f"{rights}apt-get update -qq && {rights}{install} > /dev/null", folder)
+
+
 def need(folder: Path, pattern: str) -> Path:
     """The first file that matches; the run fails where there is none."""
     found = sorted(path for path in folder.glob(pattern) if path.stat().st_size > 0)
@@ -105,6 +117,7 @@ def main() -> None:
         run.line("demo", readme_line("demo", readme), clone)
         need(clone / "lorastyle-demo", "**/*.safetensors")
         need(clone / "lorastyle-demo", "*sheet*.png")
+        chromium(run, elsewhere)
         run.line("tests", readme_line("tests", readme), clone)
 
         tools = clone / ".venv" / VENV_BIN
