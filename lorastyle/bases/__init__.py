@@ -5,7 +5,7 @@ from __future__ import annotations
 from .default import default_base
 from .likeness import Likeness
 from .load import EMBEDDED, load_base
-from .peek import peek_family
+from .peek import Peeked, peek_base, peek_family
 from .pipelines import open_pipeline
 from .precision import compute_dtype
 from .prompt_embeds import PromptEmbeds
@@ -15,6 +15,7 @@ from .stable_diffusion_xl import StableDiffusionXL
 __all__ = [
     "EMBEDDED",
     "Likeness",
+    "Peeked",
     "PromptEmbeds",
     "StableDiffusion",
     "StableDiffusionXL",
@@ -22,5 +23,6 @@ __all__ = [
     "default_base",
     "load_base",
     "open_pipeline",
+    "peek_base",
     "peek_family",
 ]

@@ -61,7 +61,8 @@ def generate(
         clip_skip: which text layer is read: 1 is the last, 2 the one before.
         scheduler: ddim, euler, "euler a", "dpm++ 2m" and others; the base's own if left out.
         init: a picture to start from (image to image).
-        strength: with --init, how much is drawn anew, above 0 up to 1; 0.6 if left out.
+        strength: with --init, how much is drawn anew, above 0 up to 1; 0.6 if left out, all of it where an
+            inpainting base fills a mask.
         mask: with --init, a picture that is white where it is drawn anew (inpainting).
         hires: draw, then enlarge that many times and draw the details: 1.5, 2.
         hires_strength: how much of the enlarged picture is drawn anew; 0.4 if left out.
@@ -99,14 +100,14 @@ def generate(
     )
     check_out(out)
     files = [find_adapter(use.name) for use in request.adapters]  # before anything slow
-    from lorastyle.bases import default_base, load_base, peek_family
+    from lorastyle.bases import default_base, load_base, peek_base
     from lorastyle.generate import Engine, refuse_other_family
 
-    if family := peek_family(base):  # loading a large base takes a while: what cannot fit is told before
+    if peeked := peek_base(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
-            refuse_other_family(file, family, base or default_base())
+            refuse_other_family(file, peeked.family, base or default_base())
     engine = Engine(load_base(base))
-    say(base_line(engine.base.name))
+    say(base_line(engine.base.name, inpainting=engine.base.inpainting))
     draw(engine, request, out)
 
 

@@ -11,7 +11,12 @@ from typing import Any, cast
 
 from .places import look_at
 
-KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+KINDS = (
+    "StableDiffusionPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLInpaintPipeline",
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HAVE_WEIGHTS = ("unet", "vae", "text_encoder")  # and text_encoder_2
 
@@ -65,12 +70,14 @@ def _named(name: str) -> BaseAtHand:
 
 def _checkpoint(name: str, path: Path) -> BaseAtHand:
     """A file, by its header: most that end in .safetensors are adapters, not bases."""
-    from lorastyle.bases import peek_family
+    from lorastyle.bases import peek_base
     from lorastyle.errors import BaseError
 
     note = ""
     try:
-        kind = f"one checkpoint file ({peek_family(name)})"
+        peeked = peek_base(name)
+        told = "" if peeked is None else f" ({peeked.family}{', inpainting' * peeked.inpainting})"
+        kind = f"one checkpoint file{told}"
     except BaseError as error:
         kind, note = "one file", str(error)
     return BaseAtHand(name, "file", kind, path.stat().st_size, ready=not note, note=note)

@@ -106,7 +106,8 @@ class GenerateRequest:
     init_hash: str | None = None
     """First 12 hex digits of that file's sha256, recorded when a picture is drawn."""
     strength: float | None = None
-    """With `init`: how much is drawn anew, above 0 up to 1; 1 leaves nothing of it, None is 0.6."""
+    """With `init`: how much is drawn anew, above 0 up to 1; 1 leaves nothing of it, None is 0.6, or
+    with a mask an inpainting base's own (1; of SDXL 0.99)."""
     mask: str | None = None
     """With `init`: a picture that is white where it is drawn anew; the rest stays as it is."""
     mask_hash: str | None = None
