@@ -15,10 +15,9 @@ from lorastyle.bases import StableDiffusion
 from lorastyle.errors import PictureError
 from lorastyle.pictures import Opened, Unusable, open_picture
 
-from .request import SIZES, GenerateRequest
+from .request import SIZES, STRENGTH, GenerateRequest
 from .sampling import Start
 
-STRENGTH = 0.6  # where a request leaves it open
 FEW_STEPS = 10  # of fewer, a share just below 1 would leave out too much: it is a whole step
 SOFT_EDGE = 2.0  # pixels, of the mask's edge where the drawn and the kept picture meet
 

@@ -22,12 +22,11 @@ from lorastyle.errors import ConfigError
 
 from .canvas import load_canvas, picture_size, strength_for
 from .hires import Hires, hires_pass
-from .request import GenerateRequest
+from .request import HIRES_STRENGTH, GenerateRequest
 from .residents import Residents
 from .sampling import Start, denoise, timetable
 from .schedulers import build_scheduler, check_steps, name_of
 
-HIRES_STRENGTH = 0.4  # where a request leaves it open
 _LCM = re.compile(r"(?i)(?<![a-z])lcm(?![a-z])")
 OnStep = Callable[[int, int], None]
 

@@ -21,6 +21,7 @@ GUIDANCE = (0.0, 100.0)
 NUMBER = (1, 10_000)
 CLIP_SKIP = (1, 12)
 MAX_HIRES = 4.0
+STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where they are left open
 MAX_ADAPTERS = 256
 _MOST_PROBLEMS = 20
 
@@ -295,9 +296,14 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
 def _too_few_steps(values: Mapping[str, object]) -> list[str]:
     """A share of the steps that is none at all."""
     steps, problems = values.get("steps", 30), list[str]()
-    asked = {"strength": values.get("init") is not None, "hires_strength": values.get("hires", 1) != 1}
-    for key, used in asked.items():
-        share = values.get(key) or 0.4
+    # within a mask an open strength is the base's to choose, and may be all of it
+    own = STRENGTH if values.get("mask") is None else 1.0
+    asked = {
+        "strength": (values.get("init") is not None, own),
+        "hires_strength": (values.get("hires", 1) != 1, HIRES_STRENGTH),
+    }
+    for key, (used, open_share) in asked.items():
+        share = values.get(key) or open_share
         if used and _is_whole(steps, *STEPS) and _is_number(share) and 0 < cast(float, share) <= 1:
             if int(cast(int, steps) * cast(float, share) + 1e-9) < 1:
                 problems.append(f"{key} is {share} of {steps} steps: not one is taken. Raise either.")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lorastyle.adapters import Adapter, AdapterWarning, LowRank, load_adapter, save_adapter
 from lorastyle.bases import StableDiffusion, open_pipeline
-from lorastyle.errors import AdapterError
+from lorastyle.errors import AdapterError, ConfigError
 from lorastyle.generate import AdapterUse, Engine, GenerateRequest, Picture
 from lorastyle.generate.canvas import load_canvas, strength_for
 from lorastyle.generate.sampling import Start, denoise
@@ -186,8 +186,11 @@ def test_a_mask_is_filled_whole_unless_asked_otherwise(
     assert strength_for(replace(request, steps=4), nine) == 1.0  # 0.99 of them would be three
     assert strength_for(replace(request, mask=None), nine) == 0.6
     assert strength_for(replace(request, mask=None, init=None), nine) is None
-    four = StableDiffusion(tiny_pipeline(), dtype=torch.float32)
+    four = StableDiffusion(tiny_pipeline(), name="four", dtype=torch.float32)
     assert strength_for(request, four) == 0.6
+    assert engine.generate(replace(request, steps=1))[0].request.strength == 1.0
+    with pytest.raises(ConfigError, match=r"strength is 0\.6 of 1 steps"):
+        Engine(four).generate(replace(request, steps=1))
 
 
 def test_what_the_mask_leaves_out_stays_pixel_by_pixel(engine: Engine, init: str, mask: str) -> None:
@@ -293,6 +296,31 @@ class TestFourChannels:
         made = Engine(base)
         yield made
         made.bank.detach()
+
+    @pytest.mark.usefixtures("certain")
+    @pytest.mark.parametrize("strength", [0.5, 1.0])
+    def test_it_draws_what_the_pipeline_draws(self, init: str, tmp_path: Path, strength: float) -> None:
+        """Along the cells, where both see the same mask."""
+        base = StableDiffusion(inpainting(tiny_pipeline()), dtype=torch.float32)
+        shown = Image.new("L", (64, 64), 0)
+        ImageDraw.Draw(shown).rectangle((24, 8, 63, 47), fill=255)
+        shown.save(tmp_path / "cells.png")
+        request = replace(REQUEST, init=init, mask=str(tmp_path / "cells.png"), strength=strength)
+        canvas = load_canvas(replace(request, width=64, height=64))
+        assert canvas is not None
+        scheduler = build_scheduler(None, base.pipe.scheduler)
+        ours = denoise(
+            base,
+            *base.read(["a cat"], ["rain"]),
+            scheduler,
+            [torch.Generator().manual_seed(7)],
+            (64, 64),
+            steps=6,
+            guidance=base.guidance,
+            start=canvas.start(base, strength),
+        )
+        torch.testing.assert_close(ours, theirs(base, request, shown), atol=1e-4, rtol=0)
+        assert (ours - theirs(base, request, ImageOps.invert(shown))).abs().max() > 1e-2
 
     def test_the_unet_reads_latents_alone(self, four: Engine, init: str, mask: str) -> None:
         with watched(four.base.pipe.unet) as seen:
