@@ -32,7 +32,8 @@ class StableDiffusion:
     float32.
 
     Args:
-        pipe: a diffusers StableDiffusionPipeline; its weights are frozen and it is put into eval mode.
+        pipe: a diffusers StableDiffusionPipeline or StableDiffusionInpaintPipeline; its weights are frozen
+            and it is put into eval mode.
         name: what users call the base; recorded in pictures.
         family: adapters fit within a family; None reads it off the width of the UNet's cross-attention.
         dtype: what the UNet computes in; None asks `compute_dtype`.

@@ -124,6 +124,7 @@ def test_a_spot_between_the_cells_is_not_lost() -> None:
     mask[..., 17:20, 34:36] = 1
     on_grid = base.inpaint_concat(torch.zeros(1, 3, 64, 64), mask)[:, 0]
     assert on_grid.sum() == 1 and on_grid[0, 2, 4] == 1
+    assert not base.inpaint_concat(torch.zeros(1, 3, 64, 64), torch.zeros_like(mask))[:, 0].any()
 
 
 def test_a_unet_is_asked_with_everything_masked() -> None:

@@ -33,14 +33,6 @@ def pixels(picture: Picture) -> npt.NDArray[Any]:
 
 
 @pytest.fixture
-def init(tmp_path: Path) -> str:
-    picture = Image.new("RGB", (64, 64), "orange")
-    ImageDraw.Draw(picture).ellipse((10, 10, 40, 50), fill="navy")
-    picture.save(tmp_path / "init.png")
-    return str(tmp_path / "init.png")
-
-
-@pytest.fixture
 def mask(tmp_path: Path) -> str:
     picture = Image.new("L", (64, 64), 0)
     ImageDraw.Draw(picture).rectangle((32, 0, 63, 63), fill=255)

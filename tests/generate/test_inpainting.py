@@ -51,14 +51,6 @@ def engine(nine: StableDiffusion) -> Generator[Engine]:
 
 
 @pytest.fixture
-def init(tmp_path: Path) -> str:
-    picture = Image.new("RGB", (64, 64), "orange")
-    ImageDraw.Draw(picture).ellipse((10, 10, 40, 50), fill="navy")
-    picture.save(tmp_path / "init.png")
-    return str(tmp_path / "init.png")
-
-
-@pytest.fixture
 def mask(tmp_path: Path) -> str:
     """Not along the latents' cells, and soft at one edge."""
     picture = Image.new("L", (64, 64), 0)
@@ -231,6 +223,8 @@ def test_the_hires_pass_reads_the_mask_at_its_own_size(
     assert len(first) + len(second) == len(seen)
     before = np.asarray(Image.open(init).resize((96, 96))).astype(int)
     assert np.array_equal(pixels(large)[69:], before[69:])
+    wide = engine.generate(replace(request, width=96, height=64))[0]
+    assert wide.image.size == (144, 96)
     seen.clear()
     engine.generate(replace(REQUEST, hires=1.5))
     last = seen[-1]
