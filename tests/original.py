@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from tests.tiny import seeded
+from tests.tiny import inpainting, seeded
 
 Tensors = dict[str, Tensor]
 
@@ -64,7 +64,7 @@ def sd1_pipeline(words: CLIPTokenizer, *, seed: int = 0, **unet: Any) -> StableD
 
 
 def sd2_pipeline(
-    words: CLIPTokenizer, *, prediction_type: str = "v_prediction", seed: int = 0
+    words: CLIPTokenizer, *, prediction_type: str = "v_prediction", seed: int = 0, **unet: Any
 ) -> StableDiffusionPipeline:
     """Heads of 64, Linears around attention, OpenCLIP's activation."""
     with seeded(seed):
@@ -79,6 +79,7 @@ def sd2_pipeline(
                 attention_head_dim=(1, 2),
                 use_linear_projection=True,
                 upcast_attention=True,
+                **unet,
             ),
             "vae": _vae(),
             "text_encoder": CLIPTextModel(_text(64, "gelu")),
@@ -89,7 +90,9 @@ def sd2_pipeline(
     return _shaken(StableDiffusionPipeline(**parts, **_plain(words), scheduler=scheduler), seed)
 
 
-def sdxl_pipeline(words: CLIPTokenizer, more: CLIPTokenizer, *, seed: int = 0) -> StableDiffusionXLPipeline:
+def sdxl_pipeline(
+    words: CLIPTokenizer, more: CLIPTokenizer, *, seed: int = 0, **unet: Any
+) -> StableDiffusionXLPipeline:
     """Two text encoders (64 and 128 wide, the sentence 96); attention at the second level only, two deep."""
     with seeded(seed):
         vae = _vae()
@@ -109,6 +112,7 @@ def sdxl_pipeline(words: CLIPTokenizer, more: CLIPTokenizer, *, seed: int = 0) -
                 addition_embed_type="text_time",
                 addition_time_embed_dim=16,
                 projection_class_embeddings_input_dim=96 + 6 * 16,
+                **unet,
             ),
             "vae": vae,
             "text_encoder": CLIPTextModel(_text(64, "quick_gelu")),
@@ -125,14 +129,18 @@ def sdxl_pipeline(words: CLIPTokenizer, more: CLIPTokenizer, *, seed: int = 0) -
 
 
 @cache
-def made(family: str) -> Any:
+def made(family: str, in_channels: int = 4) -> Any:
     """The pipeline of "sd1", "sd2" or "sdxl" that files are written from; nobody changes it."""
     from lorastyle.bases.clip_words import clip_tokenizer
 
     words, more = clip_tokenizer(), clip_tokenizer(pad="!")
     if family == "sdxl":
-        return sdxl_pipeline(words, more)
-    return sd1_pipeline(words) if family == "sd1" else sd2_pipeline(more)
+        pipe = sdxl_pipeline(words, more, in_channels=in_channels)
+    elif family == "sd1":
+        pipe = sd1_pipeline(words, in_channels=in_channels)
+    else:
+        pipe = sd2_pipeline(more, in_channels=in_channels)
+    return inpainting(pipe) if in_channels == 9 else pipe
 
 
 def weights(pipe: Any) -> Tensors:

@@ -13,13 +13,16 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     EulerDiscreteScheduler,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -67,6 +70,21 @@ def tiny_text_config(words: CLIPTokenizer, *, layers: int = 2, width: int = 16) 
 
 
 @contextmanager
+def watched(module: torch.nn.Module) -> Generator[list[torch.Tensor]]:
+    """The first input of every call of a module."""
+    seen: list[torch.Tensor] = []
+
+    def watch(_: object, given: tuple[torch.Tensor, ...]) -> None:
+        seen.append(given[0])
+
+    hook = module.register_forward_pre_hook(watch)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@contextmanager
 def seeded(seed: int) -> Generator[None]:
     """Weights of chance that depend on the seed alone, and the caller's generator as it was."""
     state = torch.get_rng_state()
@@ -77,8 +95,15 @@ def seeded(seed: int) -> Generator[None]:
         torch.set_rng_state(state)
 
 
+def inpainting(pipe: Any) -> Any:
+    """A pipeline whose UNet has 9 input channels, as the class that it has in diffusers."""
+    if isinstance(pipe, StableDiffusionXLPipeline):
+        return StableDiffusionXLInpaintPipeline(**pipe.components, add_watermarker=False)
+    return StableDiffusionInpaintPipeline(**pipe.components, requires_safety_checker=False)
+
+
 def tiny_pipeline(
-    *, prediction_type: str = "v_prediction", seed: int = 0, layers: int = 2
+    *, prediction_type: str = "v_prediction", seed: int = 0, layers: int = 2, in_channels: int = 4
 ) -> StableDiffusionPipeline:
     """UNet with attention at two levels, 8x autoencoder, two-layer text encoder; 64 x 64 pictures."""
     with seeded(seed):
@@ -91,6 +116,7 @@ def tiny_pipeline(
             cross_attention_dim=16,
             attention_head_dim=2,
             norm_num_groups=4,
+            in_channels=in_channels,
         )
         vae = tiny_vae()
         tokenizer = tiny_tokenizer()
@@ -116,7 +142,7 @@ def tiny_pipeline(
     )
 
 
-def tiny_xl_pipeline(*, seed: int = 0) -> StableDiffusionXLPipeline:
+def tiny_xl_pipeline(*, seed: int = 0, in_channels: int = 4) -> StableDiffusionXLPipeline:
     """The same with two text encoders (16 and 24 wide), a pooled sentence and time ids, as SDXL has them."""
     with seeded(seed):
         words, more_words = tiny_tokenizer(), tiny_tokenizer()
@@ -133,6 +159,7 @@ def tiny_xl_pipeline(*, seed: int = 0) -> StableDiffusionXLPipeline:
             cross_attention_dim=16 + 24,
             attention_head_dim=(2, 4),
             norm_num_groups=4,
+            in_channels=in_channels,
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,

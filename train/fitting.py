@@ -12,8 +12,8 @@ from torch import nn
 
 from lorastyle.adapters import atomic_write, save_adapter
 from lorastyle.bank import AdapterBank
-from lorastyle.bases import AUTO, StableDiffusion, load_base
-from lorastyle.errors import AdapterFileError, BaseError, ConfigError, TrainingError
+from lorastyle.bases import StableDiffusion
+from lorastyle.errors import AdapterFileError, ConfigError, TrainingError
 from lorastyle.pictures import Unusable
 
 from .batches import Batches, Picture
@@ -40,8 +40,7 @@ from .plan import Plan, make_plan
 from .prior import class_images, model_key
 from .run import RunFolder
 from .stop import Stop
-
-_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+from .trainable import load_trainable, trainable
 
 
 def fit(
@@ -71,7 +70,7 @@ def fit(
     started = time.perf_counter()
     with Stop(on_event) as stop:
         dataset = scan(config)  # before anything slow: a wrong folder is told at once
-        base = _load(config) if base is None else _trainable(base)
+        base = load_trainable(config) if base is None else trainable(base)
         plan = make_plan(config, base, dataset)
         stop.emit(PlanReady(plan))
         if not base.placement.settled:
@@ -205,23 +204,6 @@ def _finish(
             sheet = draw_sheet(plan, base, bank, plan.out.with_suffix(".sheet.png"), drawn)
     seconds = time.perf_counter() - started
     return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
-
-
-def _load(config: TrainConfig) -> StableDiffusion:
-    memory = None if config.memory == AUTO else config.memory  # the plan settles what is left open
-    base = load_base(config.base, dtype=_DTYPES[config.precision], memory=memory)
-    if base.dtype == torch.float16:  # its gradients underflow; older cards train in float32
-        base = load_base(config.base, dtype=torch.float32, memory=memory)
-    return base
-
-
-def _trainable(base: StableDiffusion) -> StableDiffusion:
-    if base.dtype == torch.float16:
-        raise BaseError(
-            "This base is in float16, where gradients underflow. Load it for training with "
-            "load_base(..., dtype=torch.bfloat16), or torch.float32 on cards without bfloat16."
-        )
-    return base
 
 
 def _hash(name: str, path: Path) -> str:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
-from .families import FAMILIES, Family
+from .families import FAMILIES, Family, family_title
 from .header import Header, TensorEntry, model_hash, read_header
 from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
@@ -33,6 +33,7 @@ __all__ = [
     "Modules",
     "TensorEntry",
     "atomic_write",
+    "family_title",
     "is_finite",
     "load_adapter",
     "load_adapter_report",

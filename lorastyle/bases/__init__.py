@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         rounded_modes,
         weight_bytes,
     )
-    from .peek import peek_family
+    from .peek import Peeked, peek_base, peek_family
     from .pipelines import open_pipeline
     from .placement import Placement
     from .precision import compute_dtype
@@ -45,6 +45,7 @@ __all__ = [
     "Choice",
     "Likeness",
     "MemoryMode",
+    "Peeked",
     "Placement",
     "PromptEmbeds",
     "StableDiffusion",
@@ -62,6 +63,7 @@ __all__ = [
     "listed",
     "load_base",
     "open_pipeline",
+    "peek_base",
     "peek_family",
     "rounded_modes",
     "split_hub_id",
@@ -77,6 +79,7 @@ _LATE = {
     "Choice": "needs",
     "Likeness": "likeness",
     "MemoryMode": "memory",
+    "Peeked": "peek",
     "Placement": "placement",
     "PromptEmbeds": "prompt_embeds",
     "StableDiffusion": "stable_diffusion",
@@ -93,6 +96,7 @@ _LATE = {
     "listed": "needs",
     "load_base": "load",
     "open_pipeline": "pipelines",
+    "peek_base": "peek",
     "peek_family": "peek",
     "rounded_modes": "needs",
     "split_hub_id": "hub",

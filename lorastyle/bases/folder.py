@@ -12,12 +12,15 @@ from lorastyle.adapters import read_header
 from lorastyle.errors import AdapterFileError, BaseError
 
 from .family import SUPPORTED, family_from_width
+from .inputs import LATENT_CHANNELS, is_inpainting, refuse_other_pipeline
 
+_ONE_ENCODER = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_TWO_ENCODERS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 PARTS = {
-    "StableDiffusionPipeline": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
-    "StableDiffusionXLPipeline": (
-        *("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
-    ),
+    "StableDiffusionPipeline": _ONE_ENCODER,
+    "StableDiffusionInpaintPipeline": _ONE_ENCODER,
+    "StableDiffusionXLPipeline": _TWO_ENCODERS,
+    "StableDiffusionXLInpaintPipeline": _TWO_ENCODERS,
 }
 COMPONENTS = tuple(dict.fromkeys(part for parts in PARTS.values() for part in parts))
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -31,18 +34,20 @@ class BaseFolder:
     kind: str  # the pipeline's class in diffusers
     family: str
     variant: str | None  # "fp16" where there are only files of that variant
+    inpainting: bool  # the UNet reads a mask and the masked picture as well, whatever the class
 
 
 def inspect_folder(path: Path, name: str) -> BaseFolder:
     """Check the folder of a Stable Diffusion pipeline: its parts, its family, its weight files' headers.
 
     Raises:
-        BaseError: not a pipeline's folder, another kind of pipeline, a missing part, weights that are
+        BaseError: not a pipeline's folder, another kind of pipeline or UNet, a missing part, weights that are
             missing, pickled or cut short; `name` is what the user called it.
     """
     index = _read_json(path / "model_index.json", name, "That is no folder of a diffusers pipeline")
     kind = str(index.get("_class_name", "pipeline of no class"))
     if kind not in PARTS:
+        refuse_other_pipeline(name, kind)
         raise BaseError(
             f'The base "{name}" is a {kind}; lorastyle draws with a {_or(list(PARTS))} ({SUPPORTED}).'
         )
@@ -63,21 +68,24 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
     configs = {
         part: _read_json(path / part / "config.json", name, f"The {part} cannot be built")
         for part in with_weights
-        if part != "unet"
     }
     schedule = _read_json(
         path / "scheduler" / "scheduler_config.json", name, "Its noise schedule is not known"
     )
     _check_schedule(configs["vae"], schedule, name)
     variants = {_check_weights(path / part, name) for part in with_weights}
-    unet = _read_json(path / "unet" / "config.json", name, "The UNet cannot be built")
     own = path / "lorastyle.json"
     family = _read_json(own, name, "It is damaged").get("family") if own.exists() else None
     return BaseFolder(
         path,
         kind,
-        family if isinstance(family, str) else family_from_width(_text_width(unet, name)),
+        family if isinstance(family, str) else family_from_width(_text_width(configs["unet"], name)),
         "fp16" if variants == {"fp16"} else None,
+        is_inpainting(
+            name,
+            _channels(configs["unet"], "in_channels", name),
+            _channels(configs["vae"], "latent_channels", name),
+        ),
     )
 
 
@@ -94,6 +102,13 @@ def _check_schedule(vae: Mapping[str, object], schedule: Mapping[str, object], n
         f'The base "{name}" has another noise schedule than Stable Diffusion ({why}), as Playground 2.5 and '
         f"flow models have. lorastyle does not draw with these yet ({SUPPORTED})."
     )
+
+
+def _channels(config: Mapping[str, object], key: str, name: str) -> int:
+    channels = config.get(key, LATENT_CHANNELS)  # diffusers' own default
+    if not isinstance(channels, int):
+        raise BaseError(f'The base "{name}" has a config whose {key} is {channels!r}; a number is needed.')
+    return channels
 
 
 def _text_width(unet: Mapping[str, object], name: str) -> int:

@@ -11,7 +11,7 @@ from lorastyle.errors import BaseError, near_miss
 
 from .default import default_base
 from .family import family_from_width
-from .folder import BaseFolder, inspect_folder
+from .folder import PARTS, BaseFolder, inspect_folder
 from .hub import fetch, split_hub_id
 from .memory import AUTO, memory_mode
 from .needs import choose_for_drawing
@@ -23,17 +23,9 @@ from .single_file import check_prediction_type, inspect_checkpoint, read_checkpo
 from .stable_diffusion import StableDiffusion
 
 EMBEDDED = Path(__file__).with_name("embedded")
-_NOT_NEEDED: dict[str, dict[str, None]] = {
-    "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "image_encoder": None},
-    "StableDiffusionXLPipeline": {"feature_extractor": None, "image_encoder": None},
-}
-_TEXT_MODELS = {
-    "StableDiffusionPipeline": {"text_encoder": "CLIPTextModel"},
-    "StableDiffusionXLPipeline": {
-        "text_encoder": "CLIPTextModel",
-        "text_encoder_2": "CLIPTextModelWithProjection",
-    },
-}
+_NOT_NEEDED_XL: dict[str, None] = {"feature_extractor": None, "image_encoder": None}
+_NOT_NEEDED: dict[str, None] = {"safety_checker": None, **_NOT_NEEDED_XL}
+_TEXT_MODELS = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 
 
 def load_base(
@@ -47,9 +39,10 @@ def load_base(
     """Load a base, frozen and in eval mode.
 
     Args:
-        name: "embedded", the folder of a Stable Diffusion pipeline (1.x, 2.x or XL), a checkpoint of one in
-            a `.safetensors` file, or a Hub id such as "stable-diffusion-v1-5/stable-diffusion-v1-5", with
-            "@revision" where it matters (from the local cache when it is there). None: `default_base()`.
+        name: "embedded", the folder of a Stable Diffusion pipeline (1.x, 2.x or XL, text to image or
+            inpainting), a checkpoint of one in a `.safetensors` file, or a Hub id such as
+            "stable-diffusion-v1-5/stable-diffusion-v1-5", with "@revision" where it matters (from the local
+            cache when it is there). None: `default_base()`.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the best there is.
         dtype: what the UNet computes in; None asks `compute_dtype`. The other parts stay float32.
         memory: how it is kept, one of `MODES`; "auto" chooses what fits the device for drawing. None leaves
@@ -93,11 +86,6 @@ def _read_file(
 ) -> tuple[Any, str]:
     """The pipeline of a checkpoint file, and its family."""
     checkpoint = inspect_checkpoint(path, name, prediction_type=prediction_type)
-    if checkpoint.inpainting:
-        raise BaseError(
-            f'The base "{name}" is an inpainting model ({checkpoint.kind.title}, 9 input channels). '
-            "lorastyle draws and trains with 4 so far: choose its text-to-image sibling."
-        )
     with quiet():
         pipe = read_checkpoint(checkpoint, device=device, dtype=dtype)
     return pipe, family_from_width(checkpoint.text_width)
@@ -156,13 +144,14 @@ def _read(folder: BaseFolder, name: str) -> Any:
         encoders: dict[str, Any] = {}
         lost: list[str] = []
         try:
-            for part, kind in _TEXT_MODELS[folder.kind].items():
-                encoders[part], report = getattr(transformers, kind).from_pretrained(
+            for part in (part for part in PARTS[folder.kind] if part in _TEXT_MODELS):
+                encoders[part], report = getattr(transformers, _TEXT_MODELS[part]).from_pretrained(
                     folder.path / part, output_loading_info=True, **chosen
                 )
                 lost += [f"{part}.{key}" for key in report["missing_keys"] if "position_ids" not in key]
+            unused = _NOT_NEEDED_XL if "text_encoder_2" in encoders else _NOT_NEEDED
             pipe = getattr(diffusers, folder.kind).from_pretrained(
-                folder.path, **encoders, **chosen, **_NOT_NEEDED[folder.kind]
+                folder.path, **encoders, **chosen, **unused
             )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -176,11 +165,5 @@ def _read(folder: BaseFolder, name: str) -> Any:
     if lost:
         raise BaseError(
             f'The base "{name}" lacks {len(lost)} of its weights, the first is {lost[0]}. Get it again.'
-        )
-    channels, expected = int(pipe.unet.config.in_channels), int(pipe.vae.config.latent_channels)
-    if channels != expected:
-        raise BaseError(
-            f'The base "{name}" has a UNet with {channels} input channels where {expected} are needed: an '
-            "inpainting or editing model. Choose its text-to-image sibling."
         )
     return pipe

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lorastyle.errors import BaseError
 
 from .family import family_from_width
+from .inputs import is_inpainting
 from .memory import WHOLE
 from .needs import MOST_PIXELS_WHOLE, PIXELS_AT_ONCE
 from .placement import Placement
@@ -29,7 +31,8 @@ class StableDiffusion:
     float32.
 
     Args:
-        pipe: a diffusers StableDiffusionPipeline; its weights are frozen and it is put into eval mode.
+        pipe: a diffusers StableDiffusionPipeline or StableDiffusionInpaintPipeline; its weights are frozen
+            and it is put into eval mode.
         name: what users call the base; recorded in pictures.
         family: adapters fit within a family; None reads it off the width of the UNet's cross-attention.
         dtype: what the UNet computes in; None asks `compute_dtype`.
@@ -37,9 +40,11 @@ class StableDiffusion:
             goes there and when.
 
     Raises:
-        BaseError: the pipeline is of another family than this class.
+        BaseError: the pipeline is of another family than this class, or its UNet reads something beside the
+            latents that is no mask with its picture.
     """
 
+    inpainting_strength = 1.0  # how much an inpainting base draws anew within a mask, where nobody says
     first_skip = 1  # a clip skip of 1 is all layers of the text encoder
 
     def __init__(
@@ -73,6 +78,7 @@ class StableDiffusion:
         )
         self.max_tokens: int = min(reader.max_tokens for reader in self.readers)
         self.latent_channels: int = int(pipe.vae.config.latent_channels)
+        self.inpainting: bool = is_inpainting(name, int(pipe.unet.config.in_channels), self.latent_channels)
         self.pixels_per_latent: int = int(pipe.vae_scale_factor)
         size = pipe.unet.config.sample_size
         self.resolution: int = (size if isinstance(size, int) else int(size[0])) * self.pixels_per_latent
@@ -203,6 +209,32 @@ class StableDiffusion:
         std = (0.5 * log_variance.clamp(-30.0, 20.0)).exp()  # the clamp is AutoencoderKL's own
         return (mean + std * noise) * float(self.pipe.vae.config.scaling_factor)
 
+    def inpaint_concat(self, pixels: Tensor, mask: Tensor) -> Tensor:
+        """What an inpainting base reads beside the noisy latents, (b, 1 + c, h/8, w/8).
+
+        That is the mask, 1 where it draws anew, and the latents of the picture without that part, which is
+        grey instead: the order, the threshold and the nearest neighbours of diffusers' inpainting pipelines
+        and of the models' training (`LatentInpaintDiffusion` of github.com/Stability-AI/stablediffusion).
+
+        Args:
+            pixels: (b, 3, h, w) in -1..1.
+            mask: (b or 1, 1, h, w) in 0..1, drawn anew from 0.5 on, or from half of its lightest where that
+                is darker.
+
+        Raises:
+            BaseError: the latents are not finite.
+        """
+        lightest = mask.amax((1, 2, 3), keepdim=True)
+        cut = torch.where(lightest >= 0.5, 0.5, lightest / 2)
+        anew = ((mask >= cut) & (mask > 0)).to(pixels)
+        moments = self.encode_images(pixels * (1 - anew))
+        latents = self.latents(moments, torch.zeros_like(moments.chunk(2, 1)[0]))
+        size = tuple(latents.shape[-2:])
+        on_grid = F.interpolate(anew, size=size)
+        if not bool(on_grid.any()):  # a few pixels, between those that the nearest neighbours are
+            on_grid = F.adaptive_max_pool2d(anew, size)
+        return torch.cat([on_grid.to(latents).expand(len(latents), -1, -1, -1), latents], 1)
+
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures of shape (b, 3, h, w) in -1..1 from latents (b, c, h/8, w/8).
@@ -219,7 +251,12 @@ class StableDiffusion:
         return _finite(pixels, "decoding latents").clamp(-1.0, 1.0)
 
     def predict(
-        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: PromptEmbeds, time_ids: Tensor | None = None
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        prompt_embeds: PromptEmbeds,
+        time_ids: Tensor | None = None,
+        concat: Tensor | None = None,
     ) -> Tensor:
         """What the UNet says about `noisy` (b, c, h, w) at `timesteps` (b,): noise or v, float32.
 
@@ -227,7 +264,10 @@ class StableDiffusion:
             time_ids: (b, 6), how each picture was framed: height and width before it was resized, top and
                 left of the crop, height and width of the crop. Families that do not ask ignore it; None says
                 that the picture is whole.
+            concat: (b or 1, 1 + c, h, w), what `inpaint_concat` made; an inpainting base needs it.
         """
+        if concat is not None:
+            noisy = torch.cat([noisy, concat.to(noisy).expand(len(noisy), -1, -1, -1)], 1)
         with self.placement.using("unet"), self._autocast():
             answer = self.pipe.unet(
                 noisy,

@@ -21,6 +21,8 @@ class StableDiffusionXL(StableDiffusion):
     norm; the second one's projection is the pooled sentence.
     """
 
+    inpainting_strength = 0.99  # pure noise blurs what SDXL Inpainting 0.1 draws, as its model card tells
+
     def _empty_negative(self, embeds: PromptEmbeds) -> PromptEmbeds:
         """Zeros, where the pipeline's config says that the base was trained so."""
         if not self.pipe.config.get("force_zeros_for_empty_prompt", False) or embeds.pooled is None:

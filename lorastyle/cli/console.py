@@ -58,14 +58,14 @@ def explain_warnings() -> Generator[None]:
         yield
 
 
-def base_line(name: str | None) -> str:
+def base_line(name: str | None, *, inpainting: bool = False) -> str:
     """Which base it is, and how to get another."""
     from lorastyle.bases import default_base
 
     name = name or default_base()
     if name == "embedded":
         return "base: embedded icons (128 px) — for photographs: --base FILE, a folder or org/model"
-    return f"base: {name}"
+    return f"base: {name}" + " (inpainting)" * inpainting
 
 
 def duration(seconds: float) -> str:

@@ -68,7 +68,8 @@ def generate(
         clip_skip: which text layer is read: 1 is the last, 2 the one before.
         scheduler: ddim, euler, "euler a", "dpm++ 2m" and others; the base's own if left out.
         init: a picture to start from (image to image).
-        strength: with --init, how much is drawn anew, above 0 up to 1; 0.6 if left out.
+        strength: with --init, how much is drawn anew, above 0 up to 1; 0.6 if left out, all of it where an
+            inpainting base fills a mask.
         mask: with --init, a picture that is white where it is drawn anew (inpainting).
         hires: draw, then enlarge that many times and draw the details: 1.5, 2.
         hires_strength: how much of the enlarged picture is drawn anew; 0.4 if left out.
@@ -129,15 +130,15 @@ def generate(
     except AdapterError as error:
         hint = " Name others with -a, or draw without it: --skip-missing." if like and not adapter else ""
         raise AdapterError(f"{error}{hint}") from error
-    from lorastyle.bases import default_base, load_base, peek_family
+    from lorastyle.bases import default_base, load_base, peek_base
     from lorastyle.generate import Engine, choose_memory, refuse_other_family
 
     base = request.base
-    if family := peek_family(base):  # loading a large base takes a while: what cannot fit is told before
+    if peeked := peek_base(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
-            refuse_other_family(file, family, base or default_base())
+            refuse_other_family(file, peeked.family, base or default_base())
     loaded = load_base(base, memory=None if memory == "auto" else memory)
-    say(base_line(loaded.name))
+    say(base_line(loaded.name, inpainting=loaded.inpainting))
     if memory == "auto":
         choice = choose_memory(loaded, request)
         loaded.placement.arrange(choice.mode)

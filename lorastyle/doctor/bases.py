@@ -10,7 +10,12 @@ from typing import Any, cast
 
 from .places import look_at
 
-KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+KINDS = (
+    "StableDiffusionPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLInpaintPipeline",
+)
 _HAVE_WEIGHTS = ("unet", "vae", "text_encoder")  # and text_encoder_2
 
 
@@ -67,12 +72,14 @@ def _named(name: str) -> BaseAtHand:
 
 def _checkpoint(name: str, path: Path) -> BaseAtHand:
     """A file, by its header: most that end in .safetensors are adapters, not bases."""
-    from lorastyle.bases import peek_family
+    from lorastyle.bases import peek_base
     from lorastyle.errors import BaseError
 
     note = ""
     try:
-        kind = f"one checkpoint file ({peek_family(name)})"
+        peeked = peek_base(name)
+        told = "" if peeked is None else f" ({peeked.family}{', inpainting' * peeked.inpainting})"
+        kind = f"one checkpoint file{told}"
     except BaseError as error:
         kind, note = "one file", str(error)
     return BaseAtHand(name, "file", kind, path.stat().st_size, ready=not note, note=note)

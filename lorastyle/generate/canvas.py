@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
-from torch import Tensor
+from torch.nn import functional as F
 
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import PictureError
 from lorastyle.pictures import Opened, Unusable, open_picture
 
 from .library import expanded
-from .request import SIZES, GenerateRequest
+from .request import SIZES, STRENGTH, GenerateRequest
 from .sampling import Start
 
+FEW_STEPS = 10  # of fewer, a share just below 1 would leave out too much: it is a whole step
 SOFT_EDGE = 2.0  # pixels, of the mask's edge where the drawn and the kept picture meet
 
 
@@ -37,26 +38,34 @@ class Canvas:
     mask_hash: str | None
 
     def start(self, base: StableDiffusion, strength: float) -> Start:
-        """The same for the sampling loop: latents without noise, and the mask on their grid."""
+        """The same for the sampling loop: latents without noise, and the mask on their grid, or as an
+        inpainting base reads it.
+        """
         pixels = torch.from_numpy(np.array(self.picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
         moments = base.encode_images(pixels)
         latents = base.latents(moments, torch.zeros_like(moments.chunk(2, 1)[0]))
-        return Start(latents, strength, None if self.mask is None else self._on_grid(latents))
+        if self.mask is None:
+            return Start(latents, strength)
+        mask = torch.from_numpy(np.array(self.mask, dtype=np.float32))[None, None] / 255
+        if base.inpainting:
+            return Start(latents, strength, concat=base.inpaint_concat(pixels, mask))
+        # a cell is drawn anew where any of its pixels is
+        return Start(latents, strength, F.adaptive_max_pool2d(mask, tuple(latents.shape[-2:])))
+
+    def resized(self, size: tuple[int, int]) -> Canvas:
+        """The same in another size, (width, height)."""
+        mask = None if self.mask is None else self.mask.resize(size)
+        return replace(self, picture=self.picture.resize(size), mask=mask)
 
     def keep_outside(self, drawn: Image.Image) -> Image.Image:
         """`drawn`, but the picture itself outside of the mask, where the autoencoder would change it."""
-        if self.mask is None:
+        own = self.resized(drawn.size)  # after a hires pass it is larger
+        if own.mask is None:
             return drawn
-        size = drawn.size  # after a hires pass it is larger
-        mask = self.mask.resize(size).filter(ImageFilter.GaussianBlur(SOFT_EDGE))
+        mask = own.mask.filter(ImageFilter.GaussianBlur(SOFT_EDGE))
         # The blur only reaches inwards: where nothing is to be drawn, nothing changes.
-        inside = np.minimum(np.asarray(mask), np.asarray(self.mask.resize(size)))
-        return Image.composite(drawn, self.picture.resize(size), Image.fromarray(inside))
-
-    def _on_grid(self, latents: Tensor) -> Tensor:
-        """(1, 1, h, w): a cell is drawn anew where any of its pixels is."""
-        values = torch.from_numpy(np.array(self.mask, dtype=np.float32)) / 255
-        return torch.nn.functional.adaptive_max_pool2d(values[None, None], tuple(latents.shape[-2:]))
+        inside = np.minimum(np.asarray(mask), np.asarray(own.mask))
+        return Image.composite(drawn, own.picture, Image.fromarray(inside))
 
 
 def picture_size(request: GenerateRequest, resolution: int) -> tuple[int, int]:
@@ -73,6 +82,15 @@ def picture_size(request: GenerateRequest, resolution: int) -> tuple[int, int]:
         int(min(max(round(resolution * side / min(shape) / 8) * 8, SIZES[0]), SIZES[1])) for side in shape
     )
     return request.width or width, request.height or height
+
+
+def strength_for(request: GenerateRequest, base: StableDiffusion) -> float | None:
+    """How much is drawn anew: as asked for, else the base's own within a mask that it reads itself."""
+    if request.init is None or request.strength is not None:
+        return request.strength
+    if request.mask is None or not base.inpainting:
+        return STRENGTH
+    return base.inpainting_strength if request.steps >= FEW_STEPS else 1.0
 
 
 def load_canvas(request: GenerateRequest) -> Canvas | None:

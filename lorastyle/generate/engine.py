@@ -21,17 +21,17 @@ from lorastyle.bank import AdapterBank, attach
 from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.errors import ConfigError
 
-from .canvas import load_canvas, picture_size
+from .canvas import load_canvas, picture_size, strength_for
+from .hires import Hires, hires_pass
 from .levels import to_image
 from .preview import OnPreview, Previews
-from .request import GenerateRequest
+from .request import HIRES_STRENGTH, GenerateRequest
 from .residents import Residents
 from .sampling import Start, denoise, timetable
 from .schedulers import build_scheduler, check_steps, name_of
 from .sketchers import Sketcher, make_sketcher
 from .watch import OnStep, Stopped, Watch, check
 
-STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where a request leaves them open
 _LCM = re.compile(r"(?i)(?<![a-z])lcm(?![a-z])")
 LOOK_EVERY = 0.05  # seconds between looks at whether a request that waits was stopped
 
@@ -172,7 +172,7 @@ class Engine:
             else request.guidance_rescale,
             width=width,
             height=height,
-            strength=request.strength or (None if request.init is None else STRENGTH),
+            strength=strength_for(request, self.base),
             hires_strength=request.hires_strength or (None if request.hires == 1 else HIRES_STRENGTH),
             scheduler=request.scheduler or own_scheduler,
             base=self.base.name,
@@ -184,10 +184,11 @@ class Engine:
         if canvas := load_canvas(request):
             request = replace(request, init_hash=canvas.init_hash, mask_hash=canvas.mask_hash)
         start = canvas and canvas.start(self.base, cast(float, request.strength))
+        hires = hires_pass(request, self.base, canvas)
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
         batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
         for index, batch in enumerate(batches):
-            latents = self._denoise(request, words, start, batch, watch.batch(index, len(batches)))
+            latents = self._denoise(request, words, start, hires, batch, watch.batch(index, len(batches)))
             for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
                 image = to_image(pixels)
                 if canvas is not None:
@@ -199,6 +200,7 @@ class Engine:
         request: GenerateRequest,
         words: tuple[PromptEmbeds, PromptEmbeds],
         start: Start | None,
+        hires: Hires | None,
         seeds: range,
         watch: Watch,
     ) -> Tensor:
@@ -207,7 +209,7 @@ class Engine:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         size = cast(int, request.height), cast(int, request.width)
         first = self._timesteps(request, start.strength if start else 1.0)
-        second = self._timesteps(request, cast(float, request.hires_strength)) if request.hires > 1 else 0
+        second = 0 if hires is None else self._timesteps(request, hires.strength)
 
         def run(size: tuple[int, int], start: Start | None, before: int, after: int) -> Tensor:
             scheduler = build_scheduler(request.scheduler, self.base.pipe.scheduler)
@@ -227,12 +229,9 @@ class Engine:
             )
 
         latents = run(size, start, 0, second)
-        if not second:
+        if hires is None:
             return latents
-        larger = cast("tuple[int, int]", tuple(round(side * request.hires / 8) * 8 for side in size))
-        grid = tuple(side // self.base.pixels_per_latent for side in larger)
-        enlarged = torch.nn.functional.interpolate(latents, size=grid, mode="bicubic", antialias=True)
-        return run(larger, Start(enlarged, cast(float, request.hires_strength)), first, 0)
+        return run(hires.size, hires.start(latents), first, 0)
 
     def _timesteps(self, request: GenerateRequest, strength: float) -> int:
         """How often the UNet is asked, which is more often than there are steps for some schedulers."""

@@ -21,6 +21,7 @@ GUIDANCE = (0.0, 100.0)
 NUMBER = (1, 10_000)
 CLIP_SKIP = (1, 12)
 MAX_HIRES = 4.0
+STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where they are left open
 MAX_ADAPTERS = 256
 _MOST_PROBLEMS = 20
 
@@ -106,7 +107,8 @@ class GenerateRequest:
     init_hash: str | None = None
     """First 12 hex digits of that file's sha256, recorded when a picture is drawn."""
     strength: float | None = None
-    """With `init`: how much is drawn anew, above 0 up to 1; 1 leaves nothing of it, None is 0.6."""
+    """With `init`: how much is drawn anew, above 0 up to 1; 1 leaves nothing of it, None is 0.6, or
+    with a mask an inpainting base's own (1; of SDXL 0.99)."""
     mask: str | None = None
     """With `init`: a picture that is white where it is drawn anew; the rest stays as it is."""
     mask_hash: str | None = None
@@ -294,9 +296,14 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
 def _too_few_steps(values: Mapping[str, object]) -> list[str]:
     """A share of the steps that is none at all."""
     steps, problems = values.get("steps", 30), list[str]()
-    asked = {"strength": values.get("init") is not None, "hires_strength": values.get("hires", 1) != 1}
-    for key, used in asked.items():
-        share = values.get(key) or 0.4
+    # within a mask an open strength is the base's to choose, and may be all of it
+    own = STRENGTH if values.get("mask") is None else 1.0
+    asked = {
+        "strength": (values.get("init") is not None, own),
+        "hires_strength": (values.get("hires", 1) != 1, HIRES_STRENGTH),
+    }
+    for key, (used, open_share) in asked.items():
+        share = values.get(key) or open_share
         if used and _is_whole(steps, *STEPS) and _is_number(share) and 0 < cast(float, share) <= 1:
             if int(cast(int, steps) * cast(float, share) + 1e-9) < 1:
                 problems.append(f"{key} is {share} of {steps} steps: not one is taken. Raise either.")

@@ -44,11 +44,14 @@ class Start:
         latents: of the picture, (b or 1, c, h, w).
         strength: share of the steps that are taken, above 0 up to 1; 1 leaves nothing of the picture.
         mask: (1, 1, h, w), 1 where it is drawn anew, 0 where the picture stays; None is everywhere.
+        concat: (1, 1 + c, h, w), mask and masked picture as an inpainting base reads them itself; None lets
+            it draw everything anew.
     """
 
     latents: Tensor
     strength: float
     mask: Tensor | None = None
+    concat: Tensor | None = None
 
 
 def steps_taken(steps: int, strength: float) -> int:
@@ -112,12 +115,13 @@ def denoise(
         )
     guided = guidance > 1
     embeds = PromptEmbeds.cat([unwanted, words]) if guided else words
+    concat = _concat(base, size, start)
     chance = _random_steps(scheduler, list(generators))
 
     with base.placement.using("unet"):  # once for all steps
         for i, t in enumerate(times):
             x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-            answer = base.predict(x, t.expand(len(x)), embeds)
+            answer = base.predict(x, t.expand(len(x)), embeds, concat=concat)
             if guided:
                 plain, asked = answer.chunk(2)
                 answer = rescaled(plain + guidance * (asked - plain), asked, guidance_rescale)
@@ -155,6 +159,17 @@ def rescaled(answer: Tensor, asked: Tensor, share: float) -> Tensor:
         return answer
     spread = asked.std((1, 2, 3), keepdim=True) / answer.std((1, 2, 3), keepdim=True)
     return answer * (share * spread + 1 - share)
+
+
+def _concat(base: StableDiffusion, size: tuple[int, int], start: Start | None) -> Tensor | None:
+    """What an inpainting base reads beside the latents. Without a mask all of a grey picture is to be drawn,
+    which it was trained on as well.
+    """
+    if not base.inpainting:
+        return None
+    if start is not None and start.concat is not None:
+        return start.concat
+    return base.inpaint_concat(torch.zeros(1, 3, *size), torch.ones(1, 1, *size))
 
 
 def _random_steps(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Fake(nn.Module):
         super().__init__()
         self.like_noise = like_noise
         self.config, self.device, self.dtype = (
-            SimpleNamespace(in_channels=4),
+            SimpleNamespace(in_channels=4, out_channels=4),
             torch.device("cpu"),
             torch.float32,
         )

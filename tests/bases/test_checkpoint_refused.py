@@ -129,7 +129,6 @@ IN = "model.diffusion_model.input_blocks"
         ({f"{IN}.1.0.in_layers.2.bias": None}, r"1 weights of its unet are missing.*resnets\.0\.conv1\.bias"),
         ({f"{IN}.1.0.extra.weight": torch.zeros(2)}, r"1 tensors fit nowhere in its unet.*extra\.weight"),
         ({f"{IN}.2.0.in_layers.2.bias": torch.zeros(5)}, r"shape \(5,\), where its unet needs \(32,\)"),
-        ({f"{IN}.0.0.weight": torch.zeros(32, 8, 3, 3)}, r"8 input channels, where 4 .* 9 \(inpainting\)"),
         ({f"{IN}.0.0.weight": torch.zeros(32)}, r"input_blocks\.0\.0\.weight has the shape \(32,\)"),
         ({f"{IN}.0.0.weight": torch.zeros(32, 4, 3, 3).byte()}, "stored as U8"),
         ({f"{IN}.3.0.op.weight": None}, r"residual blocks on the way down"),
@@ -169,16 +168,6 @@ def test_text_of_another_width(tmp_path: Path) -> None:
     other = sd1_pipeline(clip_tokenizer(), cross_attention_dim=32)
     with pytest.raises(BaseError, match=r"reads text of width 32 and its text encoders give \[64\]"):
         load_base(str(write_original(other, tmp_path / "x.safetensors")), device="cpu")
-
-
-def test_inpainting_is_recognised(tmp_path: Path) -> None:
-    pipe = sd1_pipeline(clip_tokenizer(), in_channels=9)
-    file = write_original(pipe, tmp_path / "x.safetensors")
-    checkpoint = inspect_checkpoint(file, "x")
-    assert checkpoint.inpainting
-    assert differing(weights(read_checkpoint(checkpoint)), weights(pipe)) == set()
-    with pytest.raises(BaseError, match=r"inpainting model.*text-to-image sibling"):
-        load_base(str(file), device="cpu")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lorastyle.bases import peek_family
 from tests.original import made, write_original
+from tests.tiny import inpainting, tiny_pipeline
 
 from .conftest import Said, write_adapter
 
@@ -46,3 +48,19 @@ def test_an_adapter_of_another_family_is_refused_before_loading(
     write_adapter(Path("adapters/other.safetensors"))
     with pytest.raises(AssertionError, match="loaded"):
         lorastyle("generate", "a cat", "--base", base)
+
+
+def test_an_inpainting_base_is_told_on_the_first_line(
+    lorastyle: Run, tiny_folder: Path, pictures: Path, tmp_path: Path
+) -> None:
+    inpainting(tiny_pipeline(in_channels=9)).save_pretrained(tmp_path / "nine")
+    mask = tmp_path / "mask.png"
+    Image.new("L", (64, 64), 255).save(mask)
+    drawn = ("generate", "a cat", "--steps", 2, "--init", pictures / "red-dot.png", "--mask", mask)
+    said = lorastyle(*drawn, "--base", tmp_path / "nine")
+    assert not said.err
+    assert (said.code, said.out.splitlines()[0]) == (0, f"base: {tmp_path / 'nine'} (inpainting)")
+    said = lorastyle(*drawn, "--base", tiny_folder)
+    assert (said.code, said.out.splitlines()[0]) == (0, f"base: {tiny_folder}")
+    said = lorastyle("train", "--images", pictures, "--base", tmp_path / "nine")
+    assert said.code == 1 and "is an inpainting model" in said.err and "sibling" in said.err

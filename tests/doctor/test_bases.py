@@ -56,10 +56,13 @@ def test_only_pipelines_that_can_be_drawn_with(cache: Path) -> None:
     write_cached(cache, "org/sdxl", "StableDiffusionXLPipeline")
     write_cached(cache, "org/half", "StableDiffusionPipeline", weights=("vae", "text_encoder"))
     write_cached(cache, "org/video", "SomeVideoPipeline")
+    write_cached(cache, "org/fill", "StableDiffusionInpaintPipeline")
+    write_cached(cache, "org/fill-xl", "StableDiffusionXLInpaintPipeline")
     (cache / "models--org--words" / "snapshots" / "1f2e").mkdir(parents=True)
     found = look_at_bases()
-    assert names(found) == ["embedded", "org/half", "org/sdxl"]
-    _, half, whole = found.at_hand
+    assert names(found) == ["embedded", "org/fill", "org/fill-xl", "org/half", "org/sdxl"]
+    _, fill, fill_xl, half, whole = found.at_hand
+    assert fill.ready and fill_xl.ready
     assert (half.ready, half.note) == (False, "lacks the weights of unet")
     assert whole.ready and whole.size >= 24 and whole.source == "hub cache"
 
@@ -102,3 +105,12 @@ def test_a_revision_of_a_cached_model(cache: Path, monkeypatch: pytest.MonkeyPat
     assert (base := look_at_bases().at_hand[1]).name == "org/sdxl@main" and base.ready
     monkeypatch.setenv("LORASTYLE_BASE", "org/sdxl@other")
     assert look_at_bases().at_hand[1].note == "not downloaded yet"
+
+
+@pytest.mark.parametrize(("channels", "told"), [(4, "(sd-64)"), (9, "(sd-64, inpainting)")])
+def test_a_checkpoint_says_what_it_is(
+    channels: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_original(made("sd1", channels), tmp_path / "sd.safetensors")
+    monkeypatch.setenv("LORASTYLE_BASE", str(file))
+    assert look_at_bases().at_hand[1].kind == f"one checkpoint file {told}"

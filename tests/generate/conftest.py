@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from lorastyle.adapters import Adapter, LowRank, save_adapter
 from lorastyle.bases import StableDiffusion
@@ -33,6 +34,15 @@ def engine(base: StableDiffusion) -> Generator[Engine]:
     made = Engine(base)
     yield made
     made.bank.detach()
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> str:
+    """A picture to start from."""
+    picture = Image.new("RGB", (64, 64), "orange")
+    ImageDraw.Draw(picture).ellipse((10, 10, 40, 50), fill="navy")
+    picture.save(tmp_path / "init.png")
+    return str(tmp_path / "init.png")
 
 
 @pytest.fixture

@@ -42,14 +42,6 @@ def pixels(picture: Picture) -> npt.NDArray[Any]:
 
 
 @pytest.fixture
-def init(tmp_path: Path) -> str:
-    picture = Image.new("RGB", (64, 64), "orange")
-    ImageDraw.Draw(picture).ellipse((10, 10, 40, 50), fill="navy")
-    picture.save(tmp_path / "init.png")
-    return str(tmp_path / "init.png")
-
-
-@pytest.fixture
 def mask(tmp_path: Path) -> str:
     picture = Image.new("L", (64, 64), 0)
     ImageDraw.Draw(picture).rectangle((32, 0, 63, 63), fill=255)
@@ -200,6 +192,8 @@ def test_transparent_pictures_lie_on_white(tmp_path: Path) -> None:
         ({"hires_strength": 0.3}, "hires_strength is given without hires"),
         ({"init": "a.png", "init_hash": "xyz"}, "init_hash is 'xyz'; 12 hex"),
         ({"hires": 2, "hires_strength": 0.001}, "not one is taken"),
+        ({"init": "a.png", "steps": 1}, "strength is 0.6 of 1 steps"),
+        ({"hires": 2, "steps": 2}, "hires_strength is 0.4 of 2 steps"),
         ({"init": ""}, "path of a picture"),
         ({"init": "a\0b"}, "path of a picture"),
     ],
@@ -257,7 +251,7 @@ class Oracle:
     def __init__(self, base: StableDiffusion, picture: torch.Tensor) -> None:
         self.alphas, self.picture, self.v = base.alphas_cumprod, picture, base.prediction_type != "epsilon"
 
-    def predict(self, x: torch.Tensor, t: torch.Tensor, *_: object) -> torch.Tensor:
+    def predict(self, x: torch.Tensor, t: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         a = self.alphas.double()[t.round().long()].view(-1, 1, 1, 1)
         noise = (x - a.sqrt() * self.picture) / (1 - a).sqrt()
         return (a.sqrt() * noise - (1 - a).sqrt() * self.picture if self.v else noise).float()

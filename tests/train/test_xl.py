@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,10 +90,12 @@ def test_each_picture_has_its_own_time_ids(
     seen: list[Tensor] = []
     predict = base.predict
 
-    def watched(noisy: Tensor, t: Tensor, words: PromptEmbeds, time_ids: Tensor | None = None) -> Tensor:
+    def watched(
+        noisy: Tensor, t: Tensor, words: PromptEmbeds, time_ids: Tensor | None = None, **more: Any
+    ) -> Tensor:
         if time_ids is not None:
             seen.append(time_ids)
-        return predict(noisy, t, words, time_ids)
+        return predict(noisy, t, words, time_ids, **more)
 
     monkeypatch.setattr(base, "predict", watched)
     fit(

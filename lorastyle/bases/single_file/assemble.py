@@ -37,7 +37,8 @@ _ZERO_SNR_SCHEDULER = {"PNDMScheduler": "DDIMScheduler"}
 def read_checkpoint(
     checkpoint: Checkpoint, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Any:
-    """A diffusers pipeline: StableDiffusionPipeline, or StableDiffusionXLPipeline for SDXL.
+    """A diffusers pipeline: StableDiffusionPipeline, or StableDiffusionXLPipeline for SDXL; of an inpainting
+    model StableDiffusionInpaintPipeline or StableDiffusionXLInpaintPipeline.
 
     The UNet becomes `dtype`, everything else float32; nothing of the pipeline needs the file afterwards. Of
     two sets of weights, trained and averaged (`model_ema`), the trained ones are taken, as others do.
@@ -54,8 +55,9 @@ def read_checkpoint(
     sources = {part: _matched(checkpoint, part, module) for part, module in modules.items()}
     _fill(checkpoint, modules, sources, dtype)
     facts = _assembled(checkpoint, modules)
-    kind = "StableDiffusionXLPipeline" if checkpoint.kind.id == "sdxl" else "StableDiffusionPipeline"
-    pipe = getattr(diffusers, kind)(**facts, scheduler=_scheduler(checkpoint, None)).to(device)
+    family = "StableDiffusionXL" if checkpoint.kind.id == "sdxl" else "StableDiffusion"
+    task = "InpaintPipeline" if checkpoint.inpainting else "Pipeline"
+    pipe = getattr(diffusers, family + task)(**facts, scheduler=_scheduler(checkpoint, None)).to(device)
     _settle(pipe, checkpoint)
     return pipe
 
@@ -69,6 +71,8 @@ def _empty_modules(checkpoint: Checkpoint) -> dict[str, nn.Module]:
 
     kind, configs = checkpoint.kind, {name: dict(part.config) for name, part in checkpoint.parts.items()}
     configs["vae"] |= {"scaling_factor": kind.scaling_factor, "force_upcast": kind.id == "sdxl"}
+    # what it is for certain is known once the UNet was asked, but pipelines want a number at once
+    configs["unet"]["sample_size"] = kind.resolution // 2 ** (len(configs["vae"]["block_out_channels"]) - 1)
     # SD 2.1's attention overflows float16; the file does not show whether it is a 2.0 or a 2.1
     configs["unet"]["upcast_attention"] = kind.id == "sd2"
     if kind.id == "sdxl":

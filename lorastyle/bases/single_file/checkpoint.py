@@ -11,6 +11,7 @@ from pathlib import Path
 from lorastyle.adapters import Header, read_header
 from lorastyle.errors import AdapterFileError, BaseError
 
+from ..inputs import is_inpainting
 from .kinds import SUPPORTED, Kind, tell_kind
 from .parts import LayoutError, Part
 from .prediction import Prediction, check_prediction_type, stated_prediction
@@ -22,7 +23,6 @@ _AGAIN = "Download it again, or choose another base"
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _MOST_TENSORS = 20_000  # SDXL has 2,515, and as many again with averaged weights
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-_CHANNELS = {4: "text to image", 9: "inpainting"}
 _SD2_EPSILON_RESOLUTION = 512  # Stability trained SD 2.x on noise at 512 and on v at 768
 # the paths stay outside the code, so that no name can be read as part of it
 _CONVERT = (
@@ -42,6 +42,7 @@ class Checkpoint:
         kind: its family's facts; `kind.id` is "sd1", "sd2" or "sdxl".
         parts: "unet", "vae", "text_encoder" and for SDXL "text_encoder_2".
         prediction: what its UNet predicts; None where nothing says so and the UNet will be asked.
+        inpainting: whether the UNet also reads a mask and the masked picture: 9 input channels instead of 4.
     """
 
     path: Path
@@ -50,16 +51,12 @@ class Checkpoint:
     header: Header
     parts: Mapping[str, Part]
     prediction: Prediction | None
+    inpainting: bool = False
 
     @property
     def text_width(self) -> int:
         """Width of the text that the UNet reads: 768 for SD 1.x, 1024 for 2.x, 2048 for XL."""
         return int(self.parts["unet"].config["cross_attention_dim"])
-
-    @property
-    def inpainting(self) -> bool:
-        """Whether the UNet also takes a mask and the masked picture: 9 input channels instead of 4."""
-        return self.parts["unet"].config["in_channels"] == 9
 
     def resolution_for(self, prediction: Prediction) -> int:
         """The native side in pixels: the metadata's, else its family's, else for SD 2.x that of its kind."""
@@ -95,6 +92,8 @@ def inspect_checkpoint(path: Path, name: str, *, prediction_type: str | None = N
         parts = _parts(header, kind)
     except LayoutError as error:
         raise cannot_be(name, kind, str(error)) from error
+    unet = parts["unet"].config
+    inpainting = is_inpainting(name, unet["in_channels"], unet["out_channels"])
     default = None if kind.id == "sd2" else "epsilon"
     return Checkpoint(
         path,
@@ -103,6 +102,7 @@ def inspect_checkpoint(path: Path, name: str, *, prediction_type: str | None = N
         header,
         parts,
         stated_prediction(path, header.tensors, header.metadata, wanted=prediction_type, default=default),
+        inpainting,
     )
 
 
@@ -171,9 +171,6 @@ def _check_fit(parts: Mapping[str, Part]) -> None:
         raise LayoutError(
             f"its UNet reads text of width {unet['cross_attention_dim']} and its text encoders give {widths}"
         )
-    if unet["in_channels"] not in _CHANNELS:
-        allowed = " and ".join(f"{n} ({what})" for n, what in _CHANNELS.items())
-        raise LayoutError(f"its UNet has {unet['in_channels']} input channels, where {allowed} are known")
     latent = parts["vae"].config["latent_channels"]
     if unet["out_channels"] != latent:
         raise LayoutError(

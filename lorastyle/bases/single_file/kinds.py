@@ -70,7 +70,11 @@ _OTHERS: tuple[tuple[str, str, str], ...] = (
     ),
     (r"motion_modules|time_stack|temporal_transformer|time_mixer", "a video model", _WHOLE),
     (r"^edm_mean$", "Playground 2.5, whose noise schedule is another", _WHOLE),
-    (r"^depth_model\.", "a depth-to-image model", "Choose its text-to-image sibling"),
+    (
+        r"^depth_model\.",
+        "a depth-to-image model, which follows a map of distances",
+        "Choose its text-to-image or its inpainting sibling",
+    ),
     (r"^(embedder\.|noise_augmentor\.)", "an unCLIP model, which draws from a picture", _WHOLE),
     (r"\.(absmax|quant_map|scale_weight|weight_scale|qweight)$", "quantised", "Get it in float16 or float32"),
 )

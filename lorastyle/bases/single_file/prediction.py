@@ -126,13 +126,16 @@ def asked(pipe: Any) -> tuple[str, float]:
     sqrt(a) noise - sqrt(1 - a) picture (arXiv 2202.00512, appendix D) with a near 0: next to no noise (0).
     """
     unet = pipe.unet
-    shape = (1, int(unet.config.in_channels), 32, 32)
+    shape = (1, int(unet.config.out_channels), 32, 32)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(unet.device, unet.dtype)
+    # an inpainting model reads a mask and a picture as well: all of it is to be drawn, and nothing is known
+    beside = noise.new_zeros((1, int(unet.config.in_channels) - shape[1], 32, 32))
+    beside[:, :1] = 1
     words = pipe.tokenizer("", padding="max_length", max_length=pipe.tokenizer.model_max_length)
     ids = torch.tensor([words.input_ids], device=unet.device)
     last = torch.tensor([int(pipe.scheduler.config.num_train_timesteps) - 1], device=unet.device)
-    answer = unet(noise, last, encoder_hidden_states=pipe.text_encoder(ids)[0].to(unet.dtype)).sample
-    seen = noise[:, : answer.shape[1]]
-    both = torch.stack([answer.flatten(), seen.flatten()]).float()
+    seen = torch.cat([noise, beside], 1)
+    answer = unet(seen, last, encoder_hidden_states=pipe.text_encoder(ids)[0].to(unet.dtype)).sample
+    both = torch.stack([answer.flatten(), noise.flatten()]).float()
     alike = float(torch.corrcoef(both)[0, 1].nan_to_num())
     return ("epsilon" if alike > 0.5 else "v_prediction"), alike
