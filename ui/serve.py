@@ -83,7 +83,7 @@ def serve(options: Options) -> list[str]:
         BaseError: the base cannot be loaded.
         ConfigError: gradio is missing, or no port is free.
     """
-    _prepare_environment()
+    prepare_environment()
     folders = tuple(folder.absolute() for folder in adapter_folders())
     out = options.out.absolute()
     base = load_base(options.base)
@@ -94,7 +94,7 @@ def serve(options: Options) -> list[str]:
         shelf = Shelf(folders, base.family, base.name)
         studio = Studio(Engine(base), shelf, out=out, notes=notes, base_flag=flag)
         trainings = Trainings(folders[0], lambda: base)
-        _launch(options, studio, trainings, visitors)
+        launch(options, studio, trainings, visitors)
         return trainings.active()
 
 
@@ -120,13 +120,20 @@ def private_folder() -> Generator[Path]:
             os.environ.pop("GRADIO_TEMP_DIR", None)
 
 
-def _prepare_environment() -> None:
+def prepare_environment() -> None:
     """Before gradio is imported: it reads these then."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
-def _launch(options: Options, studio: Studio, trainings: Trainings, visitors: Visitors) -> None:
+def launch(
+    options: Options, studio: Studio, trainings: Trainings, visitors: Visitors, *, wait: bool = True
+) -> Any:
+    """Serve the page, until Ctrl-C where `wait` is true. Returns its `gradio.Blocks`, which has `close()`.
+
+    Raises:
+        ConfigError: gradio is missing, or no port is free.
+    """
     try:
         import gradio  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError as error:
@@ -158,7 +165,9 @@ def _launch(options: Options, studio: Studio, trainings: Trainings, visitors: Vi
             pwa=False,
             mcp_server=False,
             allowed_paths=[],
-            prevent_thread_lock=False,
+            quiet=not wait,
+            prevent_thread_lock=not wait,
         )
     except OSError as error:
         raise ConfigError(f"The page cannot be served ({error}). Name another --port.") from error
+    return page

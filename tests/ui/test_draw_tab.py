@@ -1,0 +1,210 @@
+"""The Draw tab in a browser, served as `lorastyle ui` serves it."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from lorastyle.generate import Engine
+from lorastyle.ui.serve import Options, launch, prepare_environment, private_folder
+from lorastyle.ui.studio import Studio
+from lorastyle.ui.trainings import Trainings
+from lorastyle.ui.visitors import Visitors
+from tests.ui.browser import Watched, chromium
+
+from .conftest import MakeAdapter
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pandas, called by gradio
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def url(studio: Studio, engine: Engine, make_adapter: MakeAdapter, tmp_path: Path) -> Generator[str]:
+    make_adapter("cat", seed=1, strength=1.0)
+    make_adapter("ink", seed=2, strength=1.0)
+    prepare_environment()
+    with private_folder() as private:
+        trainings = Trainings(tmp_path / "trained", lambda: engine.base)
+        page = launch(Options(), studio, trainings, Visitors(private), wait=False)
+        yield page.local_url
+        page.close(verbose=False)
+
+
+@pytest.fixture
+def watched(browser: Browser, url: str) -> Generator[Watched]:
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(30_000)
+    watched = Watched(context.new_page())
+    watched.page.goto(url)
+    watched.page.wait_for_selector("#go")
+    yield watched
+    context.close()
+    assert watched.complaints == [] and watched.strangers == []
+
+
+def pick(watched: Watched, name: str, row: int) -> None:
+    watched.page.click("#pick input")
+    watched.page.locator("#pick [role=option]", has_text=name).click()
+    watched.page.wait_for_selector(f"#row{row}:has-text('{name}')")
+    watched.page.keyboard.press("Escape")
+
+
+def write(watched: Watched, field: str, value: str) -> None:
+    box = watched.page.locator(f"#{field} :is(input, textarea)").first
+    box.fill(value)
+    box.blur()
+
+
+def value(watched: Watched, field: str) -> str:
+    return watched.page.locator(f"#{field} :is(input, textarea)").first.input_value()
+
+
+def draw(watched: Watched, out: Path) -> bytes:
+    """Press Ctrl+Enter, wait, and return the pixels of the picture that is new."""
+    before = set(out.glob("*.png"))
+    watched.page.keyboard.press("Control+Enter")
+    watched.page.wait_for_selector("#stop:enabled")
+    watched.page.wait_for_selector(".ls-done")
+    watched.page.wait_for_selector("#go:enabled")
+    (new,) = set(out.glob("*.png")) - before
+    with Image.open(new) as image:
+        return image.tobytes()
+
+
+def test_sliders_change_the_picture_and_keep_their_values(watched: Watched, tmp_path: Path) -> None:
+    page, out = watched.page, tmp_path / "out"
+    write(watched, "prompt", "a cat")
+    write(watched, "steps", "3")
+    write(watched, "seed", "7")
+    assert page.is_checked("#locked input")  # a seed that was written is kept
+    plain = draw(watched, out)
+    pick(watched, "cat", 0)
+    write(watched, "scale0", "0.35")
+    page.wait_for_function("document.querySelector('#slider0 input[type=range]').value === '0.35'")
+    pick(watched, "ink", 1)
+    assert (value(watched, "scale0"), value(watched, "scale1")) == ("0.35", "1")
+    both = draw(watched, out)
+    page.focus("#slider1 input[type=range]")
+    page.keyboard.press("End")
+    page.wait_for_function("document.querySelector('#scale1 input').value === '2'")
+    stronger = draw(watched, out)
+    assert len({plain, both, stronger}) == 3
+
+    page.click("#remove0")  # the other one moves up, with its value
+    page.wait_for_selector("#row0:has-text('ink')")
+    page.wait_for_selector("#row1", state="hidden")
+    assert value(watched, "scale0") == "2"
+    pick(watched, "cat", 1)
+    assert (value(watched, "scale0"), value(watched, "scale1")) == ("2", "0.35")
+    assert "-a ink:2.0" not in value(watched, "command")  # that of the picture looked at, not of the rows
+    page.uncheck("#on0 input")
+    page.uncheck("#on1 input")
+    assert draw(watched, out) == plain
+    page.check("#on0 input")
+    page.check("#on1 input")
+    write(watched, "scale0", "1")
+    assert draw(watched, out) != plain
+    page.wait_for_function(
+        "document.querySelector('#command textarea').value.includes('-a ink:1.0 -a cat:0.35 --seed 7')"
+    )
+    assert str(tmp_path) not in page.content()
+
+
+def test_a_dropped_picture_restores_its_settings_and_draws_itself(watched: Watched, tmp_path: Path) -> None:
+    page, out = watched.page, tmp_path / "out"
+    write(watched, "prompt", "a cat")
+    write(watched, "steps", "4")
+    pick(watched, "cat", 0)
+    write(watched, "scale0", "-3.5")  # further than the slider reaches
+    first = draw(watched, out)
+    (picture,) = out.glob("*.png")
+    seed = value(watched, "seed")
+    page.reload()
+    page.wait_for_selector("#go")
+    assert value(watched, "prompt") == ""
+    page.set_input_files("#drop input[type=file]", str(picture))
+    page.wait_for_selector("#remarks [role=status]")
+    assert page.inner_text("#remarks") == "Settings restored."
+    page.wait_for_selector("#row0:has-text('cat')")
+    assert [value(watched, f) for f in ("prompt", "steps", "seed", "scale0")] == ["a cat", "4", seed, "-3.5"]
+    assert draw(watched, out) == first
+
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    page.set_input_files("#drop input[type=file]", str(tmp_path / "x.png"))
+    page.wait_for_selector("#remarks [role=alert]")
+    assert str(tmp_path) not in page.inner_text("#remarks") and value(watched, "prompt") == "a cat"
+
+
+def test_stop(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    page.click("#go")
+    page.wait_for_selector("#stage [role=alert]:has-text('the prompt is empty')")
+    write(watched, "prompt", "a cat")
+    write(watched, "steps", "150")
+    write(watched, "number", "16")
+    page.click("#go")
+    page.wait_for_selector("#stage .ls-steps:has-text('step')")
+    assert page.is_disabled("#go")
+    page.click("#stop")
+    page.wait_for_selector("#stage :text('Stopped.')")
+    page.wait_for_selector("#go:enabled")
+    assert page.is_disabled("#stop") and len(list((tmp_path / "out").glob("*"))) < 16
+    write(watched, "steps", "2")
+    write(watched, "number", "1")
+    draw(watched, tmp_path / "out")
+
+
+def test_an_uploaded_adapter_gets_a_row(watched: Watched, make_adapter: MakeAdapter, tmp_path: Path) -> None:
+    page = watched.page
+    file = make_adapter("mine", seed=3)
+    wrong = tmp_path / "wrong.safetensors"
+    wrong.write_bytes(b"\xff" * 40)
+    page.set_input_files("#upload input[type=file], input#upload", [str(file), str(wrong)])
+    page.wait_for_selector("#row0:has-text('mine (uploaded)')")
+    page.wait_for_selector("#adapters-note :text('wrong')")
+    write(watched, "prompt", "a cat")
+    write(watched, "steps", "2")
+    draw(watched, tmp_path / "out")
+
+
+def test_a_narrow_page_is_not_wider_than_its_window(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    pick(watched, "cat", 0)
+    write(watched, "prompt", "word " * 40 + "x" * 200)
+    write(watched, "steps", "2")
+    page.check("#compare input")
+    draw(watched, tmp_path / "out")
+    page.wait_for_selector("#slider img")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_other_names_and_other_sites_are_refused(url: str) -> None:
+    def status(path: str, **headers: str) -> int:
+        data = b"" if "Origin" in headers else None
+        request = urllib.request.Request(url.rstrip("/") + path, data=data, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert [status("/config"), status("/config", Host="evil.example")] == [200, 400]
+    assert status("/gradio_api/upload", Origin="http://evil.example") == 403
+    assert status("/gradio_api/upload", Origin=url.rstrip("/")) != 403
+    assert status("/gradio_api/file=/etc/passwd") in (403, 404)

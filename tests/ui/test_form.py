@@ -1,0 +1,116 @@
+"""Fields to requests and back, rows of adapters, and the copied command."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclopts import App
+
+from lorastyle.cli.generate import generate
+from lorastyle.errors import ConfigError
+from lorastyle.generate import AdapterUse, GenerateRequest
+from lorastyle.ui.command import command_line
+from lorastyle.ui.form import Base, Form
+from lorastyle.ui.shelf import Card
+from lorastyle.ui.slots import Row, on_slider, remember, rows_of, with_trigger
+
+BASE = Base("tiny", 64, 5.0, 0.0)
+CARDS = {name: Card(name, name, "", Path(f"/library/{name}.safetensors")) for name in ("cat", "ink")}
+FORM = replace(Form.empty(BASE), prompt=" a cat ", seed=7, locked=True)
+
+
+def test_fields_become_a_request_and_come_back() -> None:
+    form = replace(
+        FORM, negative="rain", number=2, steps=9, guidance=3.5, scheduler="euler", clip_skip=2, hires=1.5,
+        adapters=(("cat", Row(True, -0.5)), ("ink", Row(False, 1.0))),
+    )  # fmt: skip
+    request = form.request(CARDS, BASE)
+    assert request.adapters == (AdapterUse("/library/cat.safetensors", -0.5),)  # the other one is off
+    assert (request.prompt, request.seed, request.number, request.guidance) == ("a cat", 7, 2, 3.5)
+    back, remarks = Form.of(request, [("cat", Row(True, -0.5))], BASE)
+    assert remarks == []
+    assert replace(back, number=2).request(CARDS, BASE) == request
+    assert replace(back, number=2, steps=8).request(CARDS, BASE) != request
+
+
+def test_the_seed_is_drawn_by_lot_unless_kept() -> None:
+    seeds = {replace(FORM, locked=False).request(CARDS, BASE).seed for _ in range(5)}
+    assert len(seeds) == 5 and 7 not in seeds
+    assert {FORM.request(CARDS, BASE).seed for _ in range(5)} == {7}
+
+
+def test_guidance_is_left_to_the_base_only_with_its_scheduler() -> None:
+    assert FORM.request(CARDS, BASE).guidance is None
+    assert replace(FORM, scheduler="euler").request(CARDS, BASE).guidance == 5.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"prompt": "  "}, "the prompt is empty"),
+        ({"adapters": (("../cat", Row()),)}, "no longer there"),
+        ({"steps": 0}, "steps"),
+        ({"width": 10**9}, "width"),
+        ({"scheduler": "__import__"}, "__import__"),
+    ],
+)
+def test_fields_that_cannot_be_used(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        replace(FORM, **changes).request(CARDS, BASE)
+
+
+def test_what_the_page_has_no_room_for_is_told() -> None:
+    request = GenerateRequest("a cat", steps=400, init="/somewhere/secret.png")
+    form, remarks = Form.of(request, [(str(i), Row()) for i in range(9)], BASE)
+    assert (form.steps, len(form.adapters), len(remarks)) == (150, 8, 3)
+    assert not any("secret" in remark for remark in remarks)
+
+
+def test_rows_keep_what_was_set_when_others_come_and_go() -> None:
+    memory = remember({}, ["cat", "ink"], rows_of([True, 0.35, False, 0.7, True, 1, True, 1]))
+    assert memory == {"cat": Row(True, 0.35), "ink": Row(False, 0.7)}
+    after = remember(memory, ["ink"], rows_of([False, 0.8, True, 1]))
+    assert after == {"cat": Row(True, 0.35), "ink": Row(False, 0.8)}
+
+
+def test_scales_are_clamped_and_what_is_no_number_counts_as_one() -> None:
+    values = [True, 99, True, -99, True, None, True, float("nan"), True, "x"]
+    assert [row.scale for row in rows_of(values)] == [10, -10, 1, 1, 1]
+    assert [on_slider(scale) for scale in (-5, 0.3, 5)] == [-1, 0.3, 2]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "result"),
+    [("", "ink"), ("a cat", "a cat, ink"), ("a cat, ", "a cat, ink"), ("an INK cat", "an INK cat")],
+)
+def test_a_trigger_is_put_in_once(prompt: str, result: str) -> None:
+    assert with_trigger(prompt, "ink") == result
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat", 'it\'s; rm -rf / `id` $(id) "x"', "-n 4", "--help", "a\nb", "猫", "a  b*?"]
+)
+def test_the_command_draws_the_same_picture(prompt: str) -> None:
+    request = GenerateRequest(
+        prompt, negative_prompt="-rain", adapters=(AdapterUse("/a/my ink.safetensors", -0.5),), seed=7,
+        width=64, height=128, steps=9, guidance=3.5, guidance_rescale=0.5, clip_skip=2, scheduler="euler a",
+        hires=1.5, hires_strength=0.3, number=2,
+    )  # fmt: skip
+    line = command_line(request, {"/a/my ink.safetensors": "my ink"}, base="-odd")
+    assert shlex.split(line)[:2] == ["lorastyle", "generate"]
+    app = App()
+    app.command(generate, name="generate")
+    _, bound, _ = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+    given = bound.arguments
+    assert given["prompt"] == prompt
+    assert tuple(given["adapter"]) == ("my ink:-0.5",)
+    wanted = {
+        "negative": "-rain", "seed": 7, "number": 2, "size": "64x128", "steps": 9, "guidance": 3.5,
+        "guidance_rescale": 0.5, "clip_skip": 2, "scheduler": "euler a", "hires": 1.5, "hires_strength": 0.3,
+        "base": "-odd",
+    }  # fmt: skip
+    assert {key: given[key] for key in wanted} == wanted

@@ -1,0 +1,139 @@
+"""Drawing for many visitors: each gets what its request gives alone; stop, compare, restore."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lorastyle.errors import ConfigError, PictureError
+from lorastyle.generate import Engine
+from lorastyle.ui.drawing import View
+from lorastyle.ui.form import Form
+from lorastyle.ui.shelf import Card
+from lorastyle.ui.slots import Row
+from lorastyle.ui.studio import Studio
+from lorastyle.ui.visitors import Visitor, Visitors
+
+from .conftest import MakeAdapter
+
+
+def form(
+    studio: Studio, *adapters: tuple[str, float], seed: int = 7, steps: int = 3, number: int = 1
+) -> Form:
+    rows = tuple((id, Row(True, scale)) for id, scale in adapters)
+    empty = Form.empty(studio.base)
+    return replace(empty, prompt="a cat", seed=seed, locked=True, steps=steps, number=number, adapters=rows)
+
+
+def draw(studio: Studio, visitor: Visitor, wanted: Form, *, compare: bool = False) -> View:
+    """The last view."""
+    *_, last = studio.draw(visitor, wanted, compare=compare)
+    assert last.over and last.error is None
+    return last
+
+
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def test_eight_visitors_at_once_get_what_each_gets_alone(
+    studio: Studio, engine: Engine, visitors: Visitors, make_adapter: MakeAdapter
+) -> None:
+    for i in range(3):
+        make_adapter(f"cat{i}", seed=i, strength=1.0)
+    forms = [
+        form(studio, (f"cat{i % 3}", 0.5 + i / 4), *([("cat1", -0.5)] if i % 3 == 0 else []), seed=i % 2)
+        for i in range(8)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        views = list(
+            pool.map(lambda i: draw(studio, visitors.get(f"visitor {i}"), forms[i]), range(len(forms)))
+        )
+    together = [pixels(view.drawn[0].path) for view in views]
+    assert len(set(together)) == 8  # or being the same as alone would mean nothing
+    for i, wanted in enumerate(forms):
+        visitor = visitors.get(f"visitor {i}")
+        assert views[i].drawn[0].path.is_relative_to(visitor.folder)
+        alone = engine.generate(wanted.request(studio.cards(visitor), studio.base))[0]
+        assert together[i] == alone.image.tobytes()
+
+
+def test_stop_reaches_this_visitor_alone_within_two_steps(studio: Studio, visitors: Visitors) -> None:
+    mine, other = visitors.get("mine"), visitors.get("other")
+    at_stop = last = View()
+    for last in studio.draw(mine, form(studio, steps=150, number=16)):
+        if last.done and not at_stop.done:
+            at_stop = last
+            other.stop()
+            mine.stop()
+    assert last.over and last.stopped and at_stop.done > 0
+    assert last.done <= at_stop.done + 2 < 150 * 4
+    assert last.drawn == ()
+    assert not draw(studio, mine, form(studio)).stopped  # the next one is not stopped by it
+    endless = studio.draw(other, form(studio))
+    mine.stop()
+    assert not [*endless][-1].stopped
+
+
+def test_stop_in_the_queue(studio: Studio, visitors: Visitors) -> None:
+    visitor = visitors.get("me")
+    visitor.queue_up()
+    visitor.stop()
+    last = draw(studio, visitor, form(studio))
+    assert last.stopped and last.drawn == ()
+
+
+def test_compared_pictures_differ_by_the_adapters_only(
+    studio: Studio, engine: Engine, visitors: Visitors, make_adapter: MakeAdapter
+) -> None:
+    make_adapter("cat", strength=1.0)
+    visitor = visitors.get("me")
+    last = draw(studio, visitor, form(studio, ("cat", 1.0), number=2), compare=True)
+    assert (last.done, len(last.drawn)) == (last.total, 2)
+    bare = engine.generate(form(studio, number=2).request({}, studio.base))
+    for drawn, expected in zip(last.drawn, bare, strict=True):
+        assert drawn.without is not None
+        assert pixels(drawn.without) == expected.image.tobytes() != pixels(drawn.path)
+    assert draw(studio, visitor, form(studio), compare=True).drawn[0].without is None
+
+
+def test_a_dropped_picture_draws_itself_again(
+    studio: Studio, visitors: Visitors, make_adapter: MakeAdapter
+) -> None:
+    cat = make_adapter("cat", strength=1.0)
+    visitor = visitors.get("me")
+    first = draw(studio, visitor, form(studio, ("cat", 0.75))).drawn[0]
+    restored = studio.restore(visitor, first.path)
+    assert restored.remarks == () and restored.form.adapters == (("cat", Row(True, 0.75)),)
+    assert pixels(draw(studio, visitor, restored.form).drawn[0].path) == pixels(first.path)
+    other = replace(restored.form, adapters=(("cat", Row(True, 0.5)),))
+    assert pixels(draw(studio, visitor, other).drawn[0].path) != pixels(first.path)
+    cat.unlink()
+    missing = studio.restore(visitor, first.path)
+    assert missing.form.adapters == () and "cat" in missing.remarks[0] and "missing" in missing.remarks[0]
+
+
+def test_no_picture_and_none_with_settings(studio: Studio, visitors: Visitors, tmp_path: Path) -> None:
+    visitor = visitors.get("me")
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
+    for name in ("x.png", "bare.png"):
+        with pytest.raises(PictureError) as error:
+            studio.restore(visitor, tmp_path / name)
+        assert str(tmp_path) not in str(error.value)
+
+
+def test_nothing_is_drawn_with_what_is_another_visitors(
+    studio: Studio, visitors: Visitors, make_adapter: MakeAdapter
+) -> None:
+    card = studio.take_in(visitors.get("mine"), make_adapter("cat"))
+    assert isinstance(card, Card)
+    wanted = form(studio, (card.id, 1.0))
+    assert len(draw(studio, visitors.get("mine"), wanted).drawn) == 1
+    with pytest.raises(ConfigError, match="no longer there"):
+        draw(studio, visitors.get("other"), wanted)
