@@ -110,7 +110,8 @@ def test_sliders_change_the_picture_and_keep_their_values(watched: Watched, tmp_
     assert value(watched, "scale0") == "2"
     pick(watched, "cat", 1)
     assert (value(watched, "scale0"), value(watched, "scale1")) == ("2", "0.35")
-    assert "-a ink:2.0" not in value(watched, "command")  # that of the picture looked at, not of the rows
+    # that of the picture looked at, not of the rows
+    assert "-a cat:0.35 -a ink:2.0 --seed 7" in value(watched, "command")
     page.uncheck("#on0 input")
     page.uncheck("#on1 input")
     assert draw(watched, out) == plain
@@ -173,7 +174,9 @@ def test_an_uploaded_adapter_gets_a_row(watched: Watched, make_adapter: MakeAdap
     file = make_adapter("mine", seed=3)
     wrong = tmp_path / "wrong.safetensors"
     wrong.write_bytes(b"\xff" * 40)
-    page.set_input_files("#upload input[type=file], input#upload", [str(file), str(wrong)])
+    with page.expect_file_chooser() as chooser:
+        page.click("#upload")
+    chooser.value.set_files([str(file), str(wrong)])
     page.wait_for_selector("#row0:has-text('mine (uploaded)')")
     page.wait_for_selector("#adapters-note :text('wrong')")
     write(watched, "prompt", "a cat")
