@@ -57,8 +57,9 @@ def watched(browser: Browser, url: str) -> Generator[Watched]:
 
 
 def pick(watched: Watched, name: str, row: int) -> None:
-    watched.page.click("#pick input")
-    watched.page.locator("#pick [role=option]", has_text=name).click()
+    watched.page.fill("#pick input", name)
+    watched.page.wait_for_selector(f"#pick [role=option]:has-text('{name}')")
+    watched.page.keyboard.press("Enter")  # a click may miss: the list moves while it opens
     watched.page.wait_for_selector(f"#row{row}:has-text('{name}')")
     watched.page.keyboard.press("Escape")
 
