@@ -66,7 +66,7 @@ def test_a_missing_host_is_no_host() -> None:
     ],
 )
 def test_other_pages_change_nothing(method: str, headers: dict[str, str], status: int) -> None:
-    assert answer(method, host="127.0.0.1:7860", **headers) == status
+    assert answer(method, guard=None, host="127.0.0.1:7860", **headers) == status
 
 
 def test_listening_lets_addresses_and_named_hosts_in() -> None:

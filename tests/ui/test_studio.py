@@ -50,10 +50,12 @@ def test_eight_visitors_at_once_get_what_each_gets_alone(
         form(studio, (f"cat{i % 3}", 0.5 + i / 4), *([("cat1", -0.5)] if i % 3 == 0 else []), seed=i % 2)
         for i in range(8)
     ]
+
+    def visit(i: int) -> View:
+        return draw(studio, visitors.get(f"visitor {i}"), forms[i])
+
     with ThreadPoolExecutor(8) as pool:
-        views = list(
-            pool.map(lambda i: draw(studio, visitors.get(f"visitor {i}"), forms[i]), range(len(forms)))
-        )
+        views = list(pool.map(visit, range(len(forms))))
     together = [pixels(view.drawn[0].path) for view in views]
     assert len(set(together)) == 8  # or being the same as alone would mean nothing
     for i, wanted in enumerate(forms):
