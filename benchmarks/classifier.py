@@ -60,17 +60,23 @@ class Trunk(nn.Module):
 
 
 class StyleClassifier(nn.Module):
-    """Style logits (b, styles). Style lies in colours, edges and shading: moments of every stage."""
+    """Style logits (b, styles). Style lies in colours, edges and shading: moments of every stage.
 
-    def __init__(self, styles: int, widths: Sequence[int] = (24, 48, 64, 96)) -> None:
+    The maxima of the last stage are added, for what is telling but rare: one highlight, one outline.
+    """
+
+    def __init__(self, styles: int, widths: Sequence[int] = (32, 64, 96, 128), hidden: int = 192) -> None:
         super().__init__()
         self.trunk = Trunk(widths)
-        texture = 2 * (sum(widths) + widths[-1])
-        self.head = nn.Sequential(nn.LayerNorm(texture), nn.Linear(texture, styles))
+        texture = 2 * (sum(widths) + widths[-1]) + widths[-1]
+        self.head = nn.Sequential(
+            nn.LayerNorm(texture), nn.Linear(texture, hidden), nn.ReLU(), nn.Linear(hidden, styles)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        moments = [f(t.flatten(2).float()) for t in self.trunk(x) for f in (_mean, _deviation)]
-        return self.head(torch.cat(moments, 1))
+        stages = [t.flatten(2).float() for t in self.trunk(x)]
+        moments = [f(t) for t in stages for f in (_mean, _deviation)]
+        return self.head(torch.cat([*moments, stages[-1].amax(-1)], 1))
 
 
 class SubjectClassifier(nn.Module):

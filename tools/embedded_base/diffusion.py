@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +39,7 @@ from .autoencoder import build as build_autoencoder
 from .training import Average, Clock, MuonAdam, autocast, device, learning_rate, load, save
 
 EXPORTED = Path(__file__).parents[2] / "lorastyle" / "bases" / "embedded"
-VARIED_PER_ICON = 10
+VARIED_PER_ICON = 24
 EMPTY, UNSTYLED, INVENTED = 0.1, 0.15, 0.125
 PLAIN = 5 / 8  # contexts are learnt early, subjects late: most of a batch is icons as they are
 FIRST_WORD = 512  # tokens below are single letters
@@ -93,9 +96,11 @@ class Painter(nn.Module):
         super().__init__()
         self.text_encoder = build_text_encoder(words)
         self.unet = build_unet()
-        # Heads this small are a third faster on a CPU by plain products than by the fused kernel.
-        self.unet.set_attn_processor(AttnProcessor())
-        self.text_encoder.set_attn_implementation("eager")
+        if (
+            device().type == "cpu"
+        ):  # heads this small: plain products are a third faster than the fused kernel
+            self.unet.set_attn_processor(AttnProcessor())
+            self.text_encoder.set_attn_implementation("eager")
 
     def forward(self, noisy: torch.Tensor, t: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         context = self.text_encoder(ids).last_hidden_state
@@ -139,16 +144,26 @@ def encode(pictures: list[Captioned]) -> torch.Tensor:
     return torch.cat(out)
 
 
+@cache
+def composer() -> Composer:
+    return Composer()
+
+
+def varied(job: tuple[tuple[str, str], int]) -> Captioned:
+    """The i-th composed picture of an icon, always the same one."""
+    return composer().varied(job[0], random.Random(str(job)))
+
+
 def latents() -> dict[str, torch.Tensor]:
     """The pool of encoded pictures with their token ids, made once."""
     path = icons.work_folder() / "latents.pt"
     if state := load(path):
         return state  # type: ignore[return-value]
-    composer, words = Composer(), tokenizer.load()
-    plain = [composer.plain(k) for k in composer.keys]
-    jobs = [(k, i) for i in range(VARIED_PER_ICON) for k in composer.keys]
-    with ThreadPoolExecutor(2) as pool:
-        varied = list(pool.map(lambda job: composer.varied(job[0], random.Random(str(job))), jobs))
+    keys, words = composer().keys, tokenizer.load()
+    plain = [composer().plain(k) for k in keys]
+    with ProcessPoolExecutor(os.cpu_count()) as workers:
+        jobs = [(k, i) for i in range(VARIED_PER_ICON) for k in keys]
+        composed = list(workers.map(varied, jobs, chunksize=64))
 
     def ids(pictures: list[Captioned]) -> torch.Tensor:
         return torch.tensor(
@@ -158,8 +173,8 @@ def latents() -> dict[str, torch.Tensor]:
     state = {
         "plain": encode(plain),
         "plain_ids": ids(plain),
-        "varied": encode(varied),
-        "varied_ids": ids(varied),
+        "varied": encode(composed),
+        "varied_ids": ids(composed),
     }
     mean, std = state["plain"].float().chunk(2, 1)
     state["scaling"] = 1 / (mean + std * torch.randn_like(std)).std()
@@ -167,46 +182,56 @@ def latents() -> dict[str, torch.Tensor]:
     return state
 
 
+@dataclass(frozen=True)
+class Marks:
+    """Token ids with a meaning: the comma before a style, and the end, which also pads."""
+
+    comma: int
+    end: int
+
+
 def sample_batch(
-    pool: dict[str, torch.Tensor], batch: int, comma: int, rng: torch.Generator
+    pool: dict[str, torch.Tensor], batch: int, marks: Marks, rng: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scaled latents (batch, 4, 16, 16) and token ids (batch, 32)."""
-    parts, ids = [], []
+    """Scaled latents (batch, 4, 16, 16) and token ids (batch, 32), on the device of the pool."""
+    parts, ids, where = [], [], rng.device
     plain = round(batch * PLAIN)
     for kind, count in (("plain", plain), ("varied", batch - plain)):
-        pick = torch.randint(len(pool[kind]), (count,), generator=rng)
+        pick = torch.randint(len(pool[kind]), (count,), generator=rng, device=where)
         mean, std = pool[kind][pick].float().chunk(2, 1)
-        parts.append(mean + std * torch.randn(mean.shape, generator=rng))
+        parts.append(mean + std * torch.randn(mean.shape, generator=rng, device=where))
         ids.append(pool[f"{kind}_ids"][pick])
-    tokens, chance = torch.cat(ids), torch.rand(batch, generator=rng)
-    tokens[chance < EMPTY] = cut(tokens[chance < EMPTY], after=0)
-    bare = (chance >= EMPTY) & (chance < EMPTY + UNSTYLED)
-    tokens[bare] = without_style(tokens[bare], comma)
-    for i in (chance >= 1 - INVENTED).nonzero().flatten().tolist():
-        tokens[i] = with_invented_style(tokens[i], comma, rng)
+    tokens, chance = torch.cat(ids), torch.rand(batch, 1, generator=rng, device=where)
+    invented = with_invented_style(tokens, marks, rng)
+    tokens = torch.where(chance >= 1 - INVENTED, invented, tokens)
+    tokens = torch.where(chance < EMPTY + UNSTYLED, without_style(tokens, marks), tokens)
+    tokens = torch.where(chance < EMPTY, cut(tokens, after=0), tokens)
     return torch.cat(parts) * pool["scaling"], tokens
 
 
-def without_style(ids: torch.Tensor, comma: int) -> torch.Tensor:
+def without_style(ids: torch.Tensor, marks: Marks) -> torch.Tensor:
     """Token ids (b, 32) of `a red apple, noto style` -> of `a red apple`."""
-    return cut(ids, after=(ids == comma).int().argmax(1, keepdim=True) - 1)
+    return cut(ids, after=(ids == marks.comma).int().argmax(1, keepdim=True) - 1)
 
 
-def with_invented_style(ids: torch.Tensor, comma: int, rng: torch.Generator) -> torch.Tensor:
-    """Token ids (32,) of `a red apple, noto style` -> of `a red apple, <some tokens> style`."""
-    row = ids.tolist()
-    end = row[-1]
-    length = row.index(end)
-    if comma not in row[:length]:
-        return ids
-    name = torch.randint(FIRST_WORD, end - 1, (int(torch.randint(1, 4, (), generator=rng)),), generator=rng)
-    made = [*row[: row.index(comma) + 1], *name.tolist(), row[length - 1]][: len(row) - 1]
-    return torch.tensor([*made, *[end] * (len(row) - len(made))])
+def with_invented_style(ids: torch.Tensor, marks: Marks, rng: torch.Generator) -> torch.Tensor:
+    """Token ids (b, 32) of `a red apple, noto style` -> of `a red apple, <one to three tokens> style`."""
+    count, length = ids.shape
+    at = torch.arange(length, device=ids.device)
+    comma = (ids == marks.comma).int().argmax(1, keepdim=True)
+    last = (ids == marks.end).int().argmax(1, keepdim=True) - 1  # where `style` stands
+    name = torch.randint(FIRST_WORD, marks.end - 1, (count, length), generator=rng, device=ids.device)
+    stop = comma + torch.randint(1, 4, (count, 1), generator=rng, device=ids.device)
+    made = torch.where(at <= stop, name, marks.end)
+    made = torch.where(at == stop + 1, ids.gather(1, last), made)
+    made = torch.where(at <= comma, ids, made)
+    made[:, -1] = marks.end
+    return torch.where((ids == marks.comma).any(1, keepdim=True), made, ids)
 
 
 def cut(ids: torch.Tensor, *, after: int | torch.Tensor) -> torch.Tensor:
     """Token ids (b, 32) that end after a place; the last token ends and pads every caption."""
-    return torch.where(torch.arange(ids.shape[1]) > after, ids[:, -1:], ids)
+    return torch.where(torch.arange(ids.shape[1], device=ids.device) > after, ids[:, -1:], ids)
 
 
 def timesteps(batch: int, rng: torch.Generator) -> torch.Tensor:
@@ -215,9 +240,11 @@ def timesteps(batch: int, rng: torch.Generator) -> torch.Tensor:
     The middle is seen more often than the ends, where there is little to learn: nearly halfway from
     uniform to the logit-normal density of Esser et al. 2024 (arXiv:2403.03206, section 3.1).
     """
-    u = (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch
+    where = rng.device
+    u = (torch.arange(batch, device=where) + torch.rand(batch, generator=rng, device=where)) / batch
     middle = torch.sigmoid(torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)) - 0.1)
-    return ((0.4 * u + 0.6 * middle)[torch.randperm(batch, generator=rng)] * 1000).long().clamp(0, 999)
+    order = torch.randperm(batch, generator=rng, device=where)
+    return ((0.4 * u + 0.6 * middle)[order] * 1000).long().clamp(0, 999)
 
 
 def pipeline(model: Painter, scaling: float) -> StableDiffusionPipeline:
@@ -281,8 +308,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
 
-    pool, words = latents(), tokenizer.load()
-    comma = int(words.convert_tokens_to_ids(",</w>"))
+    words = tokenizer.load()
+    pool = {name: part.to(device()) for name, part in latents().items()}
+    marks = Marks(int(words.convert_tokens_to_ids(",</w>")), int(words.eos_token_id))
     model = Painter(words).to(device())
     average = Average(model, 0.998)
     optimizer = MuonAdam(model, args.lr, edges=("embedding", "conv_in", "conv_out"))
@@ -299,13 +327,14 @@ def main() -> None:
         clock = Clock(args.minutes, float(state["spent"]))  # type: ignore[arg-type]
     alphas = scheduler().alphas_cumprod.to(device())
 
-    running, next_save, next_sheet = 0.0, clock.spent + 120, clock.spent + 600
+    running = torch.zeros((), device=device())
+    next_save, next_sheet = clock.spent + 120, clock.spent + 600
     started, before = clock.spent, images
     while clock.fraction < 1:
-        rng = torch.Generator().manual_seed(step)
-        x, ids = (v.to(device()) for v in sample_batch(pool, args.batch, comma, rng))
-        noise = torch.randn(x.shape, generator=rng).to(x)
-        t = timesteps(args.batch, rng).to(x.device)
+        rng = torch.Generator(device()).manual_seed(step)
+        x, ids = sample_batch(pool, args.batch, marks, rng)
+        noise = torch.randn(x.shape, generator=rng, device=x.device)
+        t = timesteps(args.batch, rng)
         a = alphas[t].sqrt()[:, None, None, None]
         b = (1 - alphas[t]).sqrt()[:, None, None, None]
         with autocast():
@@ -315,11 +344,13 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step(learning_rate(args.lr, step, clock.fraction, warmup=50))
         average.update(model, step)
-        running += (loss.item() - running) / min(step + 1, 100)
+        running += (loss.detach() - running) / min(step + 1, 100)
         step, images = step + 1, images + args.batch
         if step % 50 == 0:
             rate = (images - before) / (clock.spent - started)
-            print(f"step {step} {clock.spent / 60:.1f} min loss {running:.4f} {rate:.0f}/s", flush=True)
+            print(
+                f"step {step} {clock.spent / 60:.1f} min loss {float(running):.4f} {rate:.0f}/s", flush=True
+            )
         if clock.spent > next_save or clock.fraction == 1:
             next_save = clock.spent + 120
             save(

@@ -27,15 +27,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmarks.classifier import SIDE, STYLES, WEIGHTS, IconClassifier, Judge
+from benchmarks.classifier import SIDE, STYLES, WEIGHTS, IconClassifier
 
 from . import icons, tokenizer
 from .autoencoder import compose
 from .diffusion import EXPORTED, Painter, scheduler, start_from_base, trained_autoencoder
-from .training import Average, Clock, MuonAdam, autocast, learning_rate, load, save
+from .training import Average, Clock, MuonAdam, autocast, device, learning_rate, load, save
 
 SETS = {**icons.STYLES, "streamline-stickies-color": "sticker", "fluent-emoji-high-contrast": "ink"}
 
@@ -96,12 +96,12 @@ class Icons:
     truths: dict[int, set[int]]
 
 
-def gather() -> Icons:
-    """The icons of all sets."""
+def gather(*, subjects_too: bool = True) -> Icons:
+    """The icons of all sets, or of those alone whose styles are judged."""
     subjects = list(icons.subjects())
     index: dict[str | None, int] = {name: i for i, name in enumerate(subjects)}
     sharp, soft, again, styles, labels, truths = [], [], [], [], [], {}
-    for name in (*SETS, "noto-v1", *icons.JUDGED):
+    for name in (*SETS, *(("noto-v1", *icons.JUDGED) if subjects_too else ())):
         names, rgba = icons.load_set(name)
         known = [index.get(icons.subject_of(n), -1) for n in names]
         if name == "streamline-stickies-color":
@@ -132,13 +132,13 @@ def through_autoencoder(name: str, rgba: torch.Tensor) -> torch.Tensor:
     """A set's pictures (n, 3, 64, 64) on white in -1..1, encoded and decoded, as float16; made once."""
     path = icons.work_folder() / "soft" / f"{name}.pt"
     if state := load(path):
-        return state["pictures"]  # type: ignore[return-value]
+        return state["pictures"].cpu()  # type: ignore[union-attr]
     model, out = trained_autoencoder(), []
     for part in rgba.split(64):
-        x = compose(part, torch.ones(len(part), 3, 1, 1))
+        x = compose(part, torch.ones(len(part), 3, 1, 1)).to(device())
         with autocast():
             y = model.decode(model.encode(x).latent_dist.mean).sample
-        out.append(F.interpolate(y.float(), size=(SIDE, SIDE), mode="area").clamp(-1, 1).half())
+        out.append(F.interpolate(y.float(), size=(SIDE, SIDE), mode="area").clamp(-1, 1).half().cpu())
     save(path, {"pictures": torch.cat(out)})
     return torch.cat(out)
 
@@ -151,29 +151,30 @@ def redrawn_by_base(name: str, rgba: torch.Tensor) -> torch.Tensor:
     """
     path = icons.work_folder() / "soft" / f"{name}-again.pt"
     if state := load(path):
-        return state["pictures"]  # type: ignore[return-value]
-    vae = AutoencoderKL.from_pretrained(EXPORTED / "vae").eval()
+        return state["pictures"].cpu()  # type: ignore[union-attr]
+    vae = AutoencoderKL.from_pretrained(EXPORTED / "vae", torch_dtype=torch.float32).to(device()).eval()
     words, out = tokenizer.load(), []
-    painter = Painter(words).eval()
+    painter = Painter(words)
     start_from_base(painter)
+    painter.to(device()).eval()
     scale = float(vae.config.scaling_factor)
     nothing = torch.tensor(words([""], padding="max_length", truncation=True).input_ids)
-    context = painter.text_encoder(nothing).last_hidden_state
+    context = painter.text_encoder(nothing.to(device())).last_hidden_state
     a = scheduler().alphas_cumprod
     for i, part in enumerate(rgba.split(64)):
-        x = compose(part, torch.ones(len(part), 3, 1, 1))
+        x = compose(part, torch.ones(len(part), 3, 1, 1)).to(device())
         with autocast():
             z = vae.encode(x).latent_dist.mean.float() * scale
             times = torch.linspace((200, 350, 500)[i % 3], 0, 5).long().tolist()
             z = a[times[0]].sqrt() * z + (1 - a[times[0]]).sqrt() * torch.randn_like(z)
             for now, then in pairwise(times):
-                t = torch.full((len(z),), now)
+                t = torch.full((len(z),), now, device=z.device)
                 v = painter.unet(z, t, context.expand(len(z), -1, -1)).sample.float()
                 clean = a[now].sqrt() * z - (1 - a[now]).sqrt() * v
                 noise = a[now].sqrt() * v + (1 - a[now]).sqrt() * z
                 z = clean if then == 0 else a[then].sqrt() * clean + (1 - a[then]).sqrt() * noise
             y = vae.decode(z / scale).sample
-        out.append(F.interpolate(y.float(), size=(SIDE, SIDE), mode="area").clamp(-1, 1).half())
+        out.append(F.interpolate(y.float(), size=(SIDE, SIDE), mode="area").clamp(-1, 1).half().cpu())
     save(path, {"pictures": torch.cat(out)})
     return torch.cat(out)
 
@@ -282,6 +283,7 @@ def learn(
     redrawn: float = 0.0,
 ) -> nn.Module:
     """The averaged network after `minutes`; shares of its pictures have other colours, or are redrawn."""
+    network.to(device())
     average = Average(network, 0.998)
     optimizer = MuonAdam(network, 2e-3, edges=("stem", "head"))
     clock, step, start = Clock(minutes), 0, int(torch.randint(2**40, ()))
@@ -294,8 +296,8 @@ def learn(
         x[other], x[drawn] = recolour(x[other], rng), redraw(x[drawn], rng)
         network.train()
         with autocast():
-            logits = network(x)
-        loss = F.cross_entropy(logits.float(), target[pick], label_smoothing=0.05)
+            logits = network(x.to(device()))
+        loss = F.cross_entropy(logits.float(), target[pick].to(device()), label_smoothing=0.05)
         loss.backward()
         optimizer.step(learning_rate(2e-3, step, clock.fraction))
         average.update(network, step)
@@ -308,43 +310,59 @@ def learn(
     with torch.no_grad():
         for i in range(40):
             rng = torch.Generator().manual_seed(-1 - i)
-            final(batches(torch.multinomial(weights, batch, generator=rng), rng))
-    return final.eval()
+            final(batches(torch.multinomial(weights, batch, generator=rng), rng).to(device()))
+    return final.cpu().eval()
+
+
+def known_so_far(judge: IconClassifier) -> None:
+    """Load what the weights file holds of networks of today's shape."""
+    state = load_file(WEIGHTS)
+    for name, network in judge.named_children():
+        own = {k.removeprefix(f"{name}."): v.float() for k, v in state.items() if k.startswith(f"{name}.")}
+        if {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in network.state_dict().items()}:
+            network.load_state_dict(own)
+
+
+def learn_styles(network: nn.Module, data: Icons, minutes: float, batch: int) -> nn.Module:
+    """Every style equally often: a set of 200 stickers must not drown. People and signs nobody prompts."""
+    styled, known = data.styles >= 0, data.labels >= 0
+    rare = ~known & (data.styles < STYLES.index("sticker"))
+    counts = torch.bincount(data.styles[styled]).float()
+    often = styled * torch.where(rare, 0.2, 1.0) / counts[data.styles.clamp_min(0)].sqrt()
+    batches = Batches(data, soft=0.25, again=0.5)
+    return learn(network, batches, data.styles, often, minutes=minutes, batch=batch)
+
+
+def learn_subjects(network: nn.Module, data: Icons, minutes: float, batch: int) -> nn.Module:
+    """A third of the pictures in other colours, a third redrawn: subjects are known by their shapes."""
+    often, changed = (data.labels >= 0).float(), {"recoloured": 0.35, "redrawn": 0.3}
+    return learn(network, Batches(data), data.labels, often, minutes=minutes, batch=batch, **changed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=24)
-    parser.add_argument("--style", type=float, default=0.4, help="share of the time for the style network")
+    parser.add_argument(
+        "--style",
+        type=float,
+        default=0.4,
+        help="share of the time for the style network; 0 or 1 leave the other as it is",
+    )
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--anew", action="store_true", help="do not go on from the weights that are there")
     args = parser.parse_args()
     torch.seed()  # training on: other pictures than last time
 
-    data = gather()
-    judge = IconClassifier(len(data.among)) if args.anew or not WEIGHTS.exists() else Judge().model
-    styled, known = data.styles >= 0, data.labels >= 0
-    # Every style equally often: a set of 200 stickers must not drown. People and signs nobody prompts.
-    rare = ~known & (data.styles < STYLES.index("sticker"))
-    counts = torch.bincount(data.styles[styled]).float()
-    often = styled * torch.where(rare, 0.2, 1.0) / counts[data.styles.clamp_min(0)].sqrt()
-    options = {"batch": args.batch}
-    batches = Batches(data, soft=0.25, again=0.5)
+    data = gather(subjects_too=args.style < 1)
+    judge = IconClassifier(len(data.among))
+    if WEIGHTS.exists() and not args.anew:
+        known_so_far(judge)
     if args.style > 0:
-        minutes = args.minutes * args.style
-        judge.style = learn(judge.style, batches, data.styles, often, minutes=minutes, **options)
-    batches = Batches(data)
-    judge.subject = learn(
-        judge.subject,
-        batches,
-        data.labels,
-        known.float(),
-        minutes=args.minutes * (1 - args.style),
-        recoloured=0.35,
-        redrawn=0.3,
-        **options,
-    )
+        judge.style = learn_styles(judge.style, data, args.minutes * args.style, args.batch)
+    if args.style < 1:
+        judge.subject = learn_subjects(judge.subject, data, args.minutes * (1 - args.style), args.batch)
 
+    batches, styled, known = Batches(data), data.styles >= 0, data.labels >= 0
     with torch.no_grad():
         logits = [judge(x) for x in batches.plain()]
     style, subject = torch.cat([s for s, _ in logits]).argmax(1), torch.cat([s for _, s in logits]).topk(5, 1)
