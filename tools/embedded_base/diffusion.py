@@ -307,6 +307,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True  # all batches have one shape
 
     words = tokenizer.load()
     pool = {name: part.to(device()) for name, part in latents().items()}
