@@ -96,9 +96,8 @@ class Painter(nn.Module):
         super().__init__()
         self.text_encoder = build_text_encoder(words)
         self.unet = build_unet()
-        if (
-            device().type == "cpu"
-        ):  # heads this small: plain products are a third faster than the fused kernel
+        # Heads this small are a third faster on a CPU by plain products than by the fused kernel.
+        if device().type == "cpu":
             self.unet.set_attn_processor(AttnProcessor())
             self.text_encoder.set_attn_implementation("eager")
 
