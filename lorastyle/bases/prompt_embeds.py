@@ -31,6 +31,10 @@ class PromptEmbeds:
         """The whole batch `times` over."""
         return self._each(lambda x: x.repeat(times, *[1] * (x.ndim - 1)))
 
+    def to(self, dtype: torch.dtype) -> PromptEmbeds:
+        """The same in another dtype."""
+        return self._each(lambda x: x.to(dtype))
+
     def detach(self) -> PromptEmbeds:
         """The same without gradients."""
         return self._each(Tensor.detach)

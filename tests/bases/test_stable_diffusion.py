@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -114,6 +115,25 @@ def test_autocast_rounds_and_answers_in_float32() -> None:
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, expected)
     torch.testing.assert_close(rounded, expected, atol=0.1, rtol=0.1)
+
+
+def test_weights_in_the_dtype_to_compute_in_are_called_without_autocast_unless_something_is_trained() -> None:
+    pipe = tiny_pipeline()
+    exact = StableDiffusion(copy.deepcopy(pipe), dtype=torch.float32)
+    pipe.unet.to(torch.bfloat16)
+    base, seen = StableDiffusion(pipe, dtype=torch.bfloat16), list[bool]()
+    pipe.unet.mid_block.register_forward_pre_hook(
+        lambda module, args: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+    noisy, steps = torch.randn(1, 4, 8, 8), torch.tensor([500])
+    with torch.no_grad():
+        words = base.encode_prompts(["a"])
+        plain, expected = base.predict(noisy, steps, words), exact.predict(noisy, steps, words)
+    base.predict(noisy, steps, words)
+    assert seen == [False, True]
+    assert plain.dtype == torch.float32
+    assert not torch.equal(plain, expected)
+    torch.testing.assert_close(plain, expected, atol=0.1, rtol=0.1)
 
 
 def test_the_noise_schedule_is_the_schedulers(base: StableDiffusion) -> None:
