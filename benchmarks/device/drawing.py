@@ -47,11 +47,11 @@ class Inputs:
         if self.words.pooled is not None:
             framed = [[1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0]] * len(self.latents)
             time_ids = torch.tensor(framed, device=self.latents.device)
-            more = {
-                "added_cond_kwargs": {"text_embeds": self.words.pooled.to(dtype), "time_ids": time_ids}
-            }
+            more = {"added_cond_kwargs": {"text_embeds": self.words.pooled.to(dtype), "time_ids": time_ids}}
         with torch.no_grad():
-            answer = unet(self.latents.to(dtype), self.t, self.words.tokens.to(dtype), return_dict=False, **more)
+            answer = unet(
+                self.latents.to(dtype), self.t, self.words.tokens.to(dtype), return_dict=False, **more
+            )
         return cast(Tensor, answer[0])
 
 

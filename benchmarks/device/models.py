@@ -73,9 +73,7 @@ def _true_size(kind: str, device: torch.device) -> Any:
             text_encoder=first,
             tokenizer=words,
             unet=unet,
-            scheduler=DDIMScheduler(
-                **_SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1
-            ),
+            scheduler=DDIMScheduler(**_SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

@@ -124,11 +124,11 @@ def shown(key: str, value: float | None) -> str:
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
-def table(section: str, rows: Sequence[Row]) -> Table:
-    """One section's rows, as Markdown."""
+def table(rows: Sequence[Row]) -> Table:
+    """The rows of one section, as Markdown."""
     settings = list(dict.fromkeys(key for row in rows for key in row.setting))
     figures = list(dict.fromkeys(key for row in rows for key in row.figures))
-    made = Table(title=section, box=box.MARKDOWN, title_justify="left")
+    made = Table(box=box.MARKDOWN)
     for heading in (*settings, "contender"):
         made.add_column(heading)
     for heading in figures:
@@ -148,5 +148,5 @@ def show(console: Console, machine: Mapping[str, object], rows: Sequence[Row]) -
     """All tables, with the machine above them."""
     console.print(", ".join(f"{key} {value}" for key, value in machine.items()), markup=False)
     for section in dict.fromkeys(row.section for row in rows):
-        console.print()
-        console.print(table(section, [row for row in rows if row.section == section]), markup=False)
+        console.print(f"\n## {section}", markup=False)
+        console.print(table([row for row in rows if row.section == section]), markup=False)

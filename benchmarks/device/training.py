@@ -106,7 +106,7 @@ def peft_step(
     unet.add_adapter(LoraConfig(r=plan.rank, lora_alpha=int(plan.alpha), target_modules=targets))
     parameters = [p for p in unet.parameters() if p.requires_grad]
     for parameter in parameters:
-        parameter.data = parameter.data.float()
+        parameter.data = parameter.data.to(device, torch.float32)
     if plan.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     unet.train()
@@ -143,5 +143,3 @@ def peft_step(
         return loss.detach().item()
 
     yield step
-
-

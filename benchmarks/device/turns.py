@@ -160,9 +160,7 @@ class Contest(Generic[T]):
         for who, taken in seconds.items():
             if who not in errors:
                 measured = {**figures(statistics.median(taken)), "peak": self._card.known(peaks[who])}
-                self._recorder.add(
-                    Row(self._section, setting, who, measured, note=f"{len(taken)} rounds")
-                )
+                self._recorder.add(Row(self._section, setting, who, measured, note=f"{len(taken)} rounds"))
 
     def _failed(self, who: str, setting: Mapping[str, str | int], error: Exception) -> None:
         self._recorder.add(Row(self._section, setting, who, error=told(error)))
