@@ -50,7 +50,8 @@ def measure(
     """
     setting = {"model": FAMILIES[name].title}
     for who in CONTENDERS:
-        if not recorder.room_for(estimate, SECTION, setting, [who]):
+        # peft's scales are constants of its graph, so another scale compiles it a second time
+        if not recorder.room_for(estimate * (2 if who == "peft" else 1), SECTION, setting, [who]):
             continue
         torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage]
         try:

@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from benchmarks.memory import make_autoencoder, make_unet
 from lorastyle.bases import StableDiffusion, open_pipeline
 from lorastyle.bases.clip_words import clip_tokenizer
+from lorastyle.bases.quiet import quiet
 
 DTYPE = torch.bfloat16
 _SCHEDULE: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -45,11 +46,11 @@ FAMILIES = {"sd15": Family("sd1", "SD 1.5", 8 * 10**9), "sdxl": Family("sdxl", "
 def make_base(name: str, device: torch.device, *, tiny: bool = False) -> StableDiffusion:
     """A base of this family, all of it on the device; `tiny` is one of some thousand weights."""
     kind = FAMILIES[name].kind
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with quiet(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         pipe = _tiny(kind, device) if tiny else _true_size(kind, device)
-    pipe.set_progress_bar_config(disable=True)
-    return open_pipeline(pipe, name=name, family=kind, dtype=DTYPE, device=device)
+        pipe.set_progress_bar_config(disable=True)
+        return open_pipeline(pipe, name=name, family=kind, dtype=DTYPE, device=device)
 
 
 def _tiny(kind: str, device: torch.device) -> Any:
