@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
 from .families import FAMILIES, Family, family_title
-from .header import Header, TensorEntry, model_hash, read_header
+from .header import Header, TensorEntry, read_header
 from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
+from .source import adapter_files, is_adapter_folder, model_hash
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -32,8 +33,10 @@ __all__ = [
     "LowRank",
     "Modules",
     "TensorEntry",
+    "adapter_files",
     "atomic_write",
     "family_title",
+    "is_adapter_folder",
     "is_finite",
     "load_adapter",
     "load_adapter_report",

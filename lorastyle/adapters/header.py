@@ -6,7 +6,6 @@ in plain Python and without torch, before a byte of data is used; a pickle is ne
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -26,15 +25,15 @@ DTYPE_BYTES: Mapping[str, int] = {
 
 _AGAIN = "Download or export it again."
 _PICKLE_NAMES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl"})
-_PICKLE_ADVICE = (
+PICKLE_ADVICE = (
     "Pickles can run code when they are opened, so lorastyle does not open them. "
     "Ask for a .safetensors file, or convert it in an environment that you can throw away."
 )
 _NOT_SAFETENSORS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file. Run `git lfs pull`, or download it."),
     (b"<", f"a web page, often a log-in or error page saved under this name. {_AGAIN}"),
-    (b"PK\x03\x04", f"a zip archive, most likely a pickled checkpoint. {_PICKLE_ADVICE}"),
-    (b"\x80", f"a pickle. {_PICKLE_ADVICE}"),
+    (b"PK\x03\x04", f"a zip archive, most likely a pickled checkpoint. {PICKLE_ADVICE}"),
+    (b"\x80", f"a pickle. {PICKLE_ADVICE}"),
     (b"GGUF", "a GGUF model, not an adapter. Use a .safetensors adapter."),
     (b"{", f"JSON text without the 8 bytes of length that start a safetensors file. {_AGAIN}"),
 )
@@ -99,20 +98,6 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     return Header(tensors, metadata, 8 + length, size)
 
 
-def model_hash(path: str | os.PathLike[str]) -> str:
-    """sha256 (hex) of the tensor data alone, so that editing metadata does not change it.
-
-    The rule is kohya's `sshs_model_hash`: all bytes after the header.
-    """
-    header = read_header(path)
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        file.seek(header.data_start)
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _bad(path: Path, why: str) -> AdapterFileError:
     return AdapterFileError(f"{path}: {why}")
 
@@ -140,7 +125,7 @@ def _refuse_other_files(path: Path, start: bytes, size: int) -> None:
     if 0 < length <= MAX_HEADER_BYTES and start[8:9] == b"{":
         return
     if path.suffix.lower() in _PICKLE_NAMES:
-        raise _bad(path, f"this is a pickle by its name. {_PICKLE_ADVICE}")
+        raise _bad(path, f"this is a pickle by its name. {PICKLE_ADVICE}")
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     for signature, what in _NOT_SAFETENSORS:
         if text.startswith(signature):

@@ -8,23 +8,27 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lorastyle.errors import AdapterFileError
+from lorastyle.errors import AdapterFileError, BaseMismatchError
 
+from .families import family_from_names, family_title
 from .formats import FORMATS, Format, TensorName, parse_name
 from .header import Header
 from .lowrank import LowRank, is_finite
 
-Spellings = Mapping[str, list[tuple[Format, str, str]]]
+Spellings = Mapping[str, list[tuple[str, str]]]
+"""{name in a file: the (component, module path)s of the model that a format spells so}"""
+
+_TRANSFORMER = ("transformer.", "lora_transformer_", "lycoris_transformer_blocks_", "lora_te3_")
+_PARTS = frozenset({"down", "up", "mid", "alpha", "scale"})
 
 
 def spellings(modules: Mapping[str, Iterable[str]]) -> Spellings:
-    """{name in a file: the modules of the model that a format spells so}."""
-    found: dict[str, list[tuple[Format, str, str]]] = {}
+    """Every name that any format has for the modules of a model."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for component, paths in modules.items():
         for path in paths:
-            for fmt in FORMATS:
-                for spelled in fmt.spellings(component, path):
-                    found.setdefault(spelled, []).append((fmt, component, path))
+            for spelled in {name for fmt in FORMATS for name in fmt.spellings(component, path)}:
+                found.setdefault(spelled, []).append((component, path))
     return found
 
 
@@ -58,11 +62,12 @@ class Group:
                 )
         try:
             down = _tucker(parts["mid"], parts["down"]) if "mid" in parts else parts["down"]
-            alpha = (
-                float(parts["alpha"])
-                if "alpha" in parts
-                else self.fmt.default_alpha(*(self.target or ("", self.spelled)), down.shape[0], metadata)
-            )
+            if "scale" in parts:
+                alpha = float(parts["scale"]) * down.shape[0]
+            elif "alpha" in parts:
+                alpha = float(parts["alpha"])
+            else:
+                alpha = self.fmt.default_alpha(*(self.target or ("", self.spelled)), down.shape[0], metadata)
             return LowRank(down, parts["up"], alpha)
         except (
             ValueError,
@@ -94,8 +99,8 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
         fmt, name = parsed
         target = _target(path, name, known)
         group = groups.setdefault(target or name.module, Group(fmt, name.module, target, {}, ""))
-        if name.role == "unsupported":
-            groups[target or name.module] = Group(fmt, name.module, target, group.keys, name.detail)
+        if name.role not in _PARTS:
+            groups[target or name.module] = Group(fmt, name.module, target, group.keys, name.algorithm)
         elif name.role in group.keys:
             raise AdapterFileError(
                 f"{path}: {key} and {group.keys[name.role]} are the same tensor of one module."
@@ -110,11 +115,11 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
 def _target(path: Path, name: TensorName, known: Spellings) -> tuple[str, str] | None:
     hits = known.get(name.module, [])
     if len(hits) > 1:
-        both = " and ".join(hit[2] for hit in hits[:2])
+        both = " and ".join(path if hits[0][0] == hits[1][0] else f"{c}.{path}" for c, path in hits[:2])
         raise AdapterFileError(
             f"{path}: {name.module} could be {both} of this model; its names are ambiguous."
         )
-    return hits[0][1:] if hits else None
+    return hits[0] if hits else None
 
 
 def _no_adapter(header: Header) -> str:
@@ -124,10 +129,6 @@ def _no_adapter(header: Header) -> str:
         for name in names
     ):
         return "this is a whole checkpoint, not an adapter. Use it as the base, and an adapter file here."
-    if any(name.startswith("base_model.model.") for name in names):
-        return "this is peft's adapter_model.safetensors, which is not read yet. Export it for diffusers."
-    if any(".processor." in name or "_lora." in name for name in names):
-        return "its names are those of diffusers before 0.20. Load and save it again with a newer diffusers."
     shown = ", ".join(repr(name) for name in names[:3]) or "no tensor at all"
     known = ", ".join(fmt.name for fmt in FORMATS)
     return f"no adapter in a format that lorastyle knows ({known}); it holds {shown}."
@@ -142,3 +143,19 @@ def fit(update: LowRank, shape: tuple[int, ...] | None) -> LowRank | None:
     if len(shape) == 4 and (*update.shape, 1, 1) == shape:
         return LowRank(update.down[..., None, None], update.up[..., None, None], update.alpha)
     return None
+
+
+def refuse_other_architectures(path: Path, header: Header) -> None:
+    """Adapters of diffusion transformers are told apart, and not looked into.
+
+    Raises:
+        BaseMismatchError: it is one.
+    """
+    family = family_from_names(header.tensors)
+    if family not in ("sd3", "flux") and not any(name.startswith(_TRANSFORMER) for name in header.tensors):
+        return
+    made_for = family_title(family) if family in ("sd3", "flux") else "a diffusion transformer"
+    raise BaseMismatchError(
+        f"{path} was made for {made_for}, and lorastyle draws with Stable Diffusion 1.x, 2.x and XL. "
+        "Use an adapter made for one of these."
+    )

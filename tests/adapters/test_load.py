@@ -214,8 +214,6 @@ def test_another_text_width_is_another_base(tmp_path: Path) -> None:
     [
         ("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", "Stable Diffusion XL"),
         ("lora_te2_text_model_encoder_layers_0_mlp_fc1", "Stable Diffusion XL"),
-        ("lora_unet_double_blocks_0_img_attn_qkv", "Flux"),
-        ("lora_unet_joint_blocks_0_x_block_attn_qkv", "Stable Diffusion 3"),
     ],
 )
 def test_nothing_fits(tmp_path: Path, key: str, family: str) -> None:
@@ -226,13 +224,32 @@ def test_nothing_fits(tmp_path: Path, key: str, family: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "family"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv", "Flux"),
+        ("lora_unet_joint_blocks_0_x_block_attn_qkv", "Stable Diffusion 3"),
+        ("transformer.single_transformer_blocks.0.attn.to_q", "Flux"),
+        ("transformer.transformer_blocks.0.attn.to_q", "a diffusion transformer"),
+    ],
+)
+def test_adapters_of_transformers_are_refused(tmp_path: Path, key: str, family: str) -> None:
+    update = low_rank((24, 20), 4, 4.0)
+    tensors = {f"{key}.lora_A.weight": update.down, f"{key}.lora_B.weight": update.up}
+    fitting = kohya(TO_Q, low_rank((24, 20), 4, 4.0))
+    with pytest.raises(BaseMismatchError, match=f"made for {family}, and lorastyle draws with"):
+        load_adapter(write(tmp_path / "a.safetensors", {**tensors, **fitting}), NAMES)
+    load_adapter(write(tmp_path / "b.safetensors", fitting), NAMES)
+
+
+@pytest.mark.parametrize(
     ("keys", "why"),
     [
         (["model.diffusion_model.input_blocks.0.0.weight"], "whole checkpoint"),
-        (["base_model.model.down_blocks.0.to_q.lora_A.weight"], "peft"),
-        (["down_blocks.0.attn1.processor.to_q_lora.down.weight"], "before 0.20"),
         (["weight"], "no adapter in a format that lorastyle knows .*'weight'"),
-        ([f"lora_unet_{TO_Q.replace('.', '_')}.lokr_w1"], "nothing in it is plain LoRA.*LoKr"),
+        (
+            [f"lora_unet_{TO_Q.replace('.', '_')}.lokr_w1"],
+            "nothing in it is of a kind that lorastyle can use.*LoKr",
+        ),
         ([f"lora_unet_{TO_Q.replace('.', '_')}.lora_down.weight"], "has no up factor"),
         ([f"unet.{TO_Q}.lora_A.weight", f"unet.{TO_Q}.lora.down.weight"], "the same tensor of one module"),
     ],
