@@ -21,7 +21,7 @@ from .families import (
     family_from_width,
     family_title,
 )
-from .formats import COMPONENTS, parse_name
+from .formats import COMPONENTS, UNSUPPORTED, parse_name
 from .header import TensorEntry
 from .source import Source, open_sources
 
@@ -43,8 +43,9 @@ class AdapterInfo:
 
     `family_from` says how sure the family is: "metadata", "text width" or "names" (shapes and names cannot be
     misspelt; metadata can), or "nothing". `alphas` counts the modules' alphas; where a module has no tensor
-    for it, other metadata may give it, and otherwise it is the rank. `unsupported` counts modules of other
-    algorithms than plain LoRA. Hashes are those the file records.
+    for it, other metadata may give it, and otherwise it is the rank. `algorithms` counts modules of other
+    algorithms than plain LoRA, `unsupported` those of them that are not read. Hashes are those that
+    the file records.
     """
 
     file: str
@@ -59,6 +60,7 @@ class AdapterInfo:
     alphas: Mapping[float, int]  # alpha: modules
     components: Mapping[str, ComponentInfo]
     dtypes: tuple[str, ...]
+    algorithms: Mapping[str, int]
     unsupported: Mapping[str, int]
     recipe: Mapping[str, str]  # lorastyle.* and ss_* metadata
     hashes: Mapping[str, str]
@@ -93,6 +95,7 @@ class AdapterInfo:
                 for component, part in self.components.items()
             ),
             ("stored as", ", ".join(self.dtypes)),
+            *(("algorithm", f"{what} in {_modules_of(n)}") for what, n in self.algorithms.items()),
             *(("not read", f"{_modules_of(n)} of {what}") for what, n in self.unsupported.items()),
             *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.")),
             *((key, value) for key, value in self.hashes.items()),
@@ -146,7 +149,8 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         dtypes=tuple(
             sorted({e.dtype for m in modules.values() for role, e in m.roles.items() if role != "alpha"})
         ),
-        unsupported=_counted(m.algorithm for m in modules.values() if m.algorithm),
+        algorithms=_counted(m.algorithm for m in modules.values() if m.algorithm),
+        unsupported=_counted(m.algorithm for m in modules.values() if m.algorithm in UNSUPPORTED),
         recipe={k: v for k, v in sorted(metadata.items()) if k.startswith(("lorastyle.", "ss_"))},
         hashes={k: metadata[k] for k in ("sshs_model_hash", "sshs_legacy_hash") if k in metadata},
         notes=notes,

@@ -23,8 +23,9 @@ from .files import read_tensors
 from .formats import parse_name
 from .header import Header
 from .lowrank import LowRank
-from .matching import fit, group_tensors, refuse_other_architectures, spellings
+from .matching import Group, fit, group_tensors, refuse_other_architectures, spellings
 from .source import Source, open_sources
+from .updates import Built, Update
 
 Modules: TypeAlias = Mapping[str, Iterable[str]]
 """{component: its module paths}. An inner iterable that is a mapping has the weights' shapes as values."""
@@ -108,14 +109,17 @@ def load_adapter_report(
     path = Path(path)
     parts = [_read(source, modules) for source in open_sources(path)]
     components: dict[str, dict[str, LowRank]] = {}
-    for part in parts:
-        for component, updates in part.components.items():
-            components.setdefault(component, {}).update(updates)
+    dense: dict[str, dict[str, Update]] = {}
+    for component, module, built in (item for part in parts for item in part.built):
+        if built.low_rank is not None:
+            components.setdefault(component, {})[module] = built.low_rank
+        if built.dense is not None:
+            dense.setdefault(component, {})[module] = built.dense
     report = LoadReport.of(path.name, [part.report for part in parts])
     if not report.matched:
         raise _nothing_fits(path, report)
     metadata = {k: v for part in parts for k, v in part.source.header.metadata.items()}
-    return Adapter(name or path.stem, components, metadata), report
+    return Adapter(name or path.stem, components, metadata, dense), report
 
 
 @dataclass
@@ -124,7 +128,7 @@ class _Part:
 
     source: Source
     report: LoadReport
-    components: dict[str, dict[str, LowRank]]
+    built: list[tuple[str, str, Built]]  # (component, module path, its updates)
 
 
 def _read(source: Source, modules: Modules) -> _Part:
@@ -135,7 +139,7 @@ def _read(source: Source, modules: Modules) -> _Part:
     _refuse_other_text(source, live)
     wanted = [g for g in groups if g.target and not g.unsupported]
     tensors = read_tensors(path, header, [key for g in wanted for key in g.keys.values()])
-    components: dict[str, dict[str, LowRank]] = {}
+    fitting: list[tuple[str, str, Built]] = []
     matched: list[str] = []
     unmatched: list[str] = []
     mismatched: list[str] = []
@@ -147,13 +151,13 @@ def _read(source: Source, modules: Modules) -> _Part:
             unmatched.append(group.spelled)
         else:
             component, module = group.target
-            update = group.update(path, tensors, source.metadata)
             shape = _weight_shape(live[component], module)
-            fitted = fit(update, shape)
+            built = group.build(path, tensors, source.metadata, shape)
+            fitted = fit(built, shape)
             if fitted is None:
-                mismatched.append(f"{component} {module} (file {update.shape}, model {shape})")
+                mismatched.append(f"{component} {module} ({_sizes(built, group, header)}, model {shape})")
             else:
-                components.setdefault(component, {})[module] = fitted
+                fitting.append((component, module, fitted))
                 matched.append(f"{component} {module}")
     report = LoadReport(
         path.name,
@@ -164,7 +168,15 @@ def _read(source: Source, modules: Modules) -> _Part:
         tuple(unknown),
         _made_for(header),
     )
-    return _Part(source, report, components)
+    return _Part(source, report, fitting)
+
+
+def _sizes(built: Built, group: Group, header: Header) -> str:
+    """What the file has for a module of another size."""
+    if built.low_rank is not None:
+        return f"file {built.low_rank.shape}"
+    shapes = [header.tensors[key].shape for key in group.keys.values() if header.tensors[key].shape]
+    return f"file's factors {', '.join(map(str, shapes))}"
 
 
 def _component_of(source: Source, modules: Modules) -> Modules:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lorastyle.errors import AdapterFileError, BaseMismatchError
 
 from .families import family_from_names, family_title
-from .formats import FORMATS, Format, TensorName, parse_name
+from .formats import FORMATS, UNSUPPORTED, Format, TensorName, parse_name
 from .header import Header
 from .lowrank import LowRank, is_finite
+from .updates import Built, build
 
 Spellings = Mapping[str, list[tuple[str, str]]]
 """{name in a file: the (component, module path)s of the model that a format spells so}"""
 
 _TRANSFORMER = ("transformer.", "lora_transformer_", "lycoris_transformer_blocks_", "lora_te3_")
-_PARTS = frozenset({"down", "up", "mid", "alpha", "scale"})
 
 
 def spellings(modules: Mapping[str, Iterable[str]]) -> Spellings:
@@ -40,47 +42,51 @@ class Group:
     spelled: str
     target: tuple[str, str] | None  # (component, module path) of the model
     keys: dict[str, str]  # role: key
-    unsupported: str
+    algorithms: set[str]
 
-    def update(self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> LowRank:
-        """The update these tensors make, in float32.
+    @property
+    def unsupported(self) -> str:
+        """The algorithm that is not read, if that is what these tensors are."""
+        return next(iter(sorted(self.algorithms & UNSUPPORTED)), "")
+
+    def build(
+        self,
+        path: Path,
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, str],
+        shape: tuple[int, ...] | None,
+    ) -> Built:
+        """The updates these tensors make, in float32.
 
         Raises:
             AdapterFileError: a factor is missing, holds NaN, or does not fit the other.
         """
-        if missing := [role for role in ("down", "up") if role not in self.keys]:
-            raise AdapterFileError(
-                f"{path}: {self.spelled} has no {' and no '.join(missing)} factor; the file is incomplete. "
-                "Download or export it again."
-            )
-        parts = {role: tensors[key].float() for role, key in self.keys.items()}
+        parts = {role: _floating(tensors[key]) for role, key in self.keys.items()}
         for role, tensor in parts.items():
-            if not is_finite(tensor):
+            if tensor.is_floating_point() and not is_finite(tensor):
                 raise AdapterFileError(
                     f"{path}: {self.keys[role]} holds NaN or infinity, which turns every picture black. "
                     "Use an earlier checkpoint, or train again with a lower learning rate."
                 )
+        component, module = self.target or ("", self.spelled)
+
+        def default_alpha(rank: int) -> float:
+            return self.fmt.default_alpha(component, module, rank, metadata)
+
         try:
-            down = _tucker(parts["mid"], parts["down"]) if "mid" in parts else parts["down"]
-            if "scale" in parts:
-                alpha = float(parts["scale"]) * down.shape[0]
-            elif "alpha" in parts:
-                alpha = float(parts["alpha"])
-            else:
-                alpha = self.fmt.default_alpha(*(self.target or ("", self.spelled)), down.shape[0], metadata)
-            return LowRank(down, parts["up"], alpha)
+            return build(parts, default_alpha, shape)
         except (
             ValueError,
             RuntimeError,
             IndexError,
             OverflowError,
         ) as error:  # shapes that do not go together
-            raise AdapterFileError(f"{path}: {self.spelled}: {error}") from error
+            reason = str(error).rstrip(".")
+            raise AdapterFileError(f"{path}: {self.spelled}: {reason}.") from error
 
 
-def _tucker(mid: Tensor, down: Tensor) -> Tensor:
-    """LoCon's `mid` (r, r, h, w) after `down` (r, in, 1, 1), as one down factor (r, in, h, w)."""
-    return (mid.flatten(2).movedim(2, 0) @ down.flatten(1)).movedim(0, 2).unflatten(2, mid.shape[2:])
+def _floating(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in (torch.int16, torch.int32, torch.int64) else tensor.float()
 
 
 def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Group], list[str]]:
@@ -98,10 +104,9 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
             continue
         fmt, name = parsed
         target = _target(path, name, known)
-        group = groups.setdefault(target or name.module, Group(fmt, name.module, target, {}, ""))
-        if name.role not in _PARTS:
-            groups[target or name.module] = Group(fmt, name.module, target, group.keys, name.algorithm)
-        elif name.role in group.keys:
+        group = groups.setdefault(target or name.module, Group(fmt, name.module, target, {}, set()))
+        group.algorithms.add(name.algorithm)
+        if name.role in group.keys:
             raise AdapterFileError(
                 f"{path}: {key} and {group.keys[name.role]} are the same tensor of one module."
             )
@@ -134,14 +139,28 @@ def _no_adapter(header: Header) -> str:
     return f"no adapter in a format that lorastyle knows ({known}); it holds {shown}."
 
 
-def fit(update: LowRank, shape: tuple[int, ...] | None) -> LowRank | None:
-    """The update in the weight's shape, Linear or 1x1 Conv2d; None if it is of another size."""
-    if shape is None or update.shape == shape:
+def fit(built: Built, shape: tuple[int, ...] | None) -> Built | None:
+    """The updates for a weight of this shape, a low-rank one in it; None if they are of another size."""
+    if shape is None:
+        return built
+    low_rank = None if built.low_rank is None else _reshaped(built.low_rank, shape)
+    missing = built.low_rank is not None and low_rank is None
+    if missing or (built.dense is not None and not built.dense.fits(shape)):
+        return None
+    return Built(low_rank, built.dense)
+
+
+def _reshaped(update: LowRank, shape: tuple[int, ...]) -> LowRank | None:
+    """In the weight's own form, Linear or Conv2d: a 1x1 convolution holds the numbers of a Linear, and some
+    files have a convolution's kernel flat.
+    """
+    if update.shape == shape:
         return update
     if len(shape) == 2 and update.shape == (*shape, 1, 1):
         return LowRank(update.down.flatten(1), update.up.flatten(1), update.alpha)
-    if len(shape) == 4 and (*update.shape, 1, 1) == shape:
-        return LowRank(update.down[..., None, None], update.up[..., None, None], update.alpha)
+    if len(shape) == 4 and update.shape == (shape[0], math.prod(shape[1:])):
+        down = update.down.reshape(update.rank, *shape[1:])
+        return LowRank(down, update.up[..., None, None], update.alpha)
     return None
 
 
