@@ -20,19 +20,27 @@ if TYPE_CHECKING:
     from .load import AdapterWarning, LoadReport, Modules, load_adapter, load_adapter_report
     from .lowrank import LowRank, is_finite
     from .save import save_adapter
+    from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
 __all__ = [
     "FAMILIES",
+    "IA3",
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
     "ComponentInfo",
+    "Difference",
+    "DoRA",
     "Family",
+    "Hadamard",
     "Header",
+    "Kronecker",
     "LoadReport",
     "LowRank",
     "Modules",
+    "Orthogonal",
     "TensorEntry",
+    "Update",
     "adapter_files",
     "atomic_write",
     "family_title",
@@ -58,6 +66,13 @@ _NEEDS_TORCH = {
     "load_adapter": "load",
     "load_adapter_report": "load",
     "save_adapter": "save",
+    "IA3": "updates",
+    "Difference": "updates",
+    "DoRA": "updates",
+    "Hadamard": "updates",
+    "Kronecker": "updates",
+    "Orthogonal": "updates",
+    "Update": "updates",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

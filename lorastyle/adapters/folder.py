@@ -25,7 +25,8 @@ def write_folder(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".lorastyle-{secrets.token_hex(8)}.tmp")
     try:
-        for component, updates in adapter.components.items():
+        for component in dict.fromkeys((*adapter.components, *adapter.dense)):
+            updates = {**adapter.components.get(component, {}), **adapter.dense.get(component, {})}
             if updates:
                 tensors, config = peft.write(updates)
                 write_tensors(temporary / component / peft.WEIGHTS, tensors, metadata)

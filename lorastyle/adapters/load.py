@@ -28,7 +28,9 @@ from .source import Source, open_sources
 from .updates import Built, Update
 
 Modules: TypeAlias = Mapping[str, Iterable[str]]
-"""{component: its module paths}. An inner iterable that is a mapping has the weights' shapes as values."""
+"""{component: its module paths}. An inner iterable that is a mapping has the weights' shapes as values, or
+None for a module of unknown size.
+"""
 
 
 class AdapterWarning(UserWarning):

@@ -10,6 +10,8 @@ from lorastyle.errors import AdapterError
 
 from .adapter import Adapter
 from .families import FAMILIES
+from .lowrank import LowRank
+from .updates import Difference, DoRA
 
 # diffusers refuses a file with kohya's names that carries its own description of the adapter too; hashes of
 # the file it was read from are wrong for the next one.
@@ -39,8 +41,11 @@ def file_metadata(adapter: Adapter) -> dict[str, str]:
 
 def _network(adapter: Adapter) -> dict[str, str]:
     updates = [update for _, _, update in adapter.updates()]
+    inside = [u.inside for _, _, u in adapter.dense_updates() if isinstance(u, DoRA)]
+    updates += [update for update in inside if isinstance(update, LowRank)]
+    others = any(not isinstance(u, Difference) for _, _, u in adapter.dense_updates())
     return {
-        "ss_network_module": "networks.lora",
+        "ss_network_module": "lycoris.kohya" if others else "networks.lora",
         "ss_network_dim": _one_or_dynamic(Counter(str(update.rank) for update in updates)),
         "ss_network_alpha": _one_or_dynamic(Counter(f"{update.alpha:g}" for update in updates)),
         "ss_output_name": adapter.name,

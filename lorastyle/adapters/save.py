@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lorastyle.errors import AdapterError, AdapterFileError, near_miss
 
@@ -15,9 +17,11 @@ from .adapter import Adapter
 from .files import write_tensors
 from .folder import write_folder
 from .formats import diffusers, kohya
+from .formats.lora_tensors import check_peft_can_hold
 from .load import load_adapter_report
 from .lowrank import LowRank, is_finite
 from .metadata import file_metadata
+from .updates import DoRA, Update
 
 # Largest relative error of a delta (Frobenius norm) that rounding both factors can explain, with room to
 # spare.
@@ -58,7 +62,8 @@ def save_adapter(
     if adapter.parameters == 0:
         raise AdapterError(f"Adapter {adapter.name!r} holds no update, so there is nothing to save.")
     exact = _prepared(adapter, format)
-    for component, module, update in (*adapter.updates(), *exact.updates()):
+    everything = (*adapter.updates(), *adapter.dense_updates(), *exact.updates(), *exact.dense_updates())
+    for component, module, update in everything:
         if not update.finite:
             raise AdapterError(
                 f"{component} {module} of adapter {adapter.name!r} holds NaN or infinity; "
@@ -67,7 +72,7 @@ def save_adapter(
     rounded, metadata = _rounded(exact, dtype), file_metadata(adapter)
 
     def check(written: Path) -> None:
-        _compare(adapter, rounded, written, dtype, format)
+        _compare(adapter, rounded, written, dtype)
 
     try:
         if format == "peft":
@@ -75,7 +80,7 @@ def save_adapter(
         else:
             write_tensors(path, _TENSORS[format](rounded), metadata, check=check)
     except OSError as error:
-        size = sum(u.down.nbytes + u.up.nbytes for _, _, u in rounded.updates())
+        size = rounded.parameters * _DTYPES[dtype].itemsize
         raise AdapterFileError(_advice(path, error, size)) from error
     return path
 
@@ -90,18 +95,34 @@ def _check_place(path: Path, format: str) -> None:
 
 def _prepared(adapter: Adapter, format: str) -> Adapter:
     """The scales as the format wants them, and the factors in float32 on the CPU."""
-    components: dict[str, dict[str, LowRank]] = {}
-    for component, modules in adapter.components.items():
-        if format == "kohya":
-            modules = kohya.constant_alpha(modules)
-        elif format == "diffusers":
-            modules = {path: update.folded() for path, update in modules.items()}
-        components[component] = {path: _on_cpu(update) for path, update in modules.items()}
-    return Adapter(adapter.name, components, adapter.metadata)
+    if format == "kohya":
+        adapter = kohya.with_constant_alpha(adapter)
+    else:
+        check_peft_can_hold(adapter, format)
+    fold = format == "diffusers"
+    components = {
+        component: {p: _on_cpu(u.folded() if fold else u) for p, u in modules.items()}
+        for component, modules in adapter.components.items()
+    }
+    dense = {
+        component: {p: (_folded(u) if fold else u).mapped(_plain) for p, u in modules.items()}
+        for component, modules in adapter.dense.items()
+    }
+    return Adapter(adapter.name, components, adapter.metadata, dense)
+
+
+def _folded(update: Update) -> Update:
+    inside = update.inside if isinstance(update, DoRA) else None
+    return replace(update, inside=inside.folded()) if isinstance(inside, LowRank) else update
 
 
 def _on_cpu(update: LowRank) -> LowRank:
-    return LowRank(update.down.detach().cpu().float(), update.up.detach().cpu().float(), update.alpha)
+    return LowRank(_plain(update.down), _plain(update.up), update.alpha)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu()
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _rounded(adapter: Adapter, dtype: str) -> Adapter:
@@ -110,7 +131,20 @@ def _rounded(adapter: Adapter, dtype: str) -> Adapter:
         component: {path: _round(update, dtype) for path, update in modules.items()}
         for component, modules in adapter.components.items()
     }
-    return Adapter(adapter.name, components, adapter.metadata)
+
+    def rounded(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        coarse = tensor.to(_DTYPES[dtype])
+        lost = float((coarse.double() - tensor.double()).norm())
+        fine = is_finite(coarse) and lost <= _TOLERANCE[dtype] * float(tensor.double().norm())
+        return coarse if fine else tensor
+
+    dense = {
+        component: {path: update.mapped(rounded) for path, update in modules.items()}
+        for component, modules in adapter.dense.items()
+    }
+    return Adapter(adapter.name, components, adapter.metadata, dense)
 
 
 def _round(exact: LowRank, dtype: str) -> LowRank:
@@ -127,17 +161,26 @@ def _round(exact: LowRank, dtype: str) -> LowRank:
     return LowRank(down, up, exact.alpha) if lost.norm() <= _TOLERANCE[dtype] * source.norm() else exact
 
 
-def _compare(adapter: Adapter, rounded: Adapter, written: Path, dtype: str, format: str) -> None:
+def _compare(adapter: Adapter, rounded: Adapter, written: Path, dtype: str) -> None:
     """Read it back: the same bits as were meant to be written, and the same deltas as the adapter's."""
-    shapes = {c: {path: u.shape for path, u in modules.items()} for c, modules in adapter.components.items()}
+    shapes: dict[str, dict[str, tuple[int, ...] | None]] = {}
+    for component, path, _ in adapter.dense_updates():
+        shapes.setdefault(component, {})[path] = None
+    for component, path, update in adapter.updates():
+        shapes.setdefault(component, {})[path] = update.shape
     again, report = load_adapter_report(written, shapes, name=adapter.name)
-    if not report.complete or len(report.matched) != sum(1 for _ in adapter.updates()):
+    if not report.complete or len(report.matched) != sum(len(paths) for paths in shapes.values()):
         raise _differs(report.summary())
     for component, path, meant in rounded.updates():
         stored = again.components[component][path]
         for factor, value in (("down", meant.down), ("up", meant.up)):
             if not torch.equal(value.float(), getattr(stored, factor)):
                 raise _differs(f"{factor} of {component} {path} changed on its way to the disk")
+    for component, path, update in rounded.dense_updates():
+        found = again.dense[component][path].tensors()
+        for end, value in update.tensors().items():
+            if end not in found or not torch.equal(value.double(), found[end].double()):
+                raise _differs(f"{end} of {component} {path} changed on its way to the disk")
     for component, path, update in adapter.updates():
         size, error = update.norm(), _distance(update, again.components[component][path])
         # Where the factors nearly cancel, float32 itself is coarse beside their product.

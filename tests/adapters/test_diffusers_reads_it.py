@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lorastyle.adapters import Adapter, LowRank, load_adapter, save_adapter
+from lorastyle.adapters import Adapter, DoRA, LowRank, Update, load_adapter, save_adapter
 from tests.adapters.examples import low_rank
 from tests.tiny import tiny_pipeline, tiny_xl_pipeline
 
@@ -122,6 +122,36 @@ def test_peft_draws_what_our_deltas_say(tmp_path: Path, kind: str) -> None:
     for component, model in components_of(theirs).items():
         PeftModel.from_pretrained(model, str(folder / component))  # puts its layers into the model itself
     assert_alike(ours, outputs(theirs), base)
+
+
+@pytest.mark.parametrize("format", ["diffusers", "peft"])
+def test_dora_is_drawn_alike(tmp_path: Path, format: str) -> None:
+    from peft import PeftModel
+
+    def patched(strength: float) -> tuple[Tensor, ...]:
+        ours = PIPELINES["sdxl"]()
+        for path, update in adapter.dense["unet"].items():
+            weight = ours.unet.get_submodule(path).weight
+            weight.data = weight.data + strength * cast(Tensor, update.delta(weight.data))
+        return outputs(ours)
+
+    pipe = PIPELINES["sdxl"]()
+    paths = [p for p in shapes_of(pipe)["unet"] if p.endswith(("attn1.to_q", "conv1"))]
+    updates: dict[str, Update] = {}
+    for i, path in enumerate(paths):
+        weight = pipe.unet.get_submodule(path).weight.detach()
+        length = weight.flatten(1).norm(dim=1) * (1 + torch.rand(len(weight)))
+        inside = low_rank(tuple(weight.shape), *SETTINGS[i % len(SETTINGS)], i)
+        updates[path] = DoRA(inside=inside, magnitude=length, axis=0)
+    adapter = Adapter("ours", {}, {"lorastyle.base": "sdxl"}, {"unet": updates})
+    name = "a" if format == "peft" else "a.safetensors"
+    path = save_adapter(adapter, tmp_path / name, dtype="float32", format=format)
+    if format == "peft":
+        PeftModel.from_pretrained(pipe.unet, str(path / "unet"))
+    else:
+        pipe.load_lora_weights(str(tmp_path), weight_name=path.name)
+    theirs = outputs(pipe)[-1:]
+    assert_alike(patched(1.0)[-1:], theirs, patched(0.0)[-1:], patched(0.5)[-1:])
 
 
 def trained_by_peft(pipe: Any) -> dict[str, Any]:

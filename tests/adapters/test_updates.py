@@ -9,8 +9,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lorastyle.adapters import Adapter, load_adapter, load_adapter_report, read_info
-from lorastyle.errors import AdapterFileError
+from lorastyle.adapters import (
+    Adapter,
+    load_adapter,
+    load_adapter_report,
+    model_hash,
+    read_info,
+    save_adapter,
+)
+from lorastyle.errors import AdapterError, AdapterFileError
 from tests.adapters.examples import low_rank, relative_error
 from tests.adapters.lycoris_files import CASES, made
 
@@ -61,6 +68,41 @@ def test_half_precision_weights_are_read_in_single(tmp_path: Path, name: str) ->
     weight = theirs.weight.bfloat16()
     adapter = load(tmp_path, theirs.tensors, tuple(weight.shape))
     assert torch.equal(delta(adapter, weight), delta(adapter, weight.float()))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_written_and_read_again(tmp_path: Path, name: str, dtype: str) -> None:
+    theirs = made(CASES[name])
+    adapter = load(tmp_path, theirs.tensors, tuple(theirs.weight.shape))
+    shapes = {"unet": {PATH: tuple(theirs.weight.shape)}}
+    first = save_adapter(adapter, tmp_path / "b.safetensors", dtype=dtype)
+    again = load_adapter(first, shapes)
+    assert relative_error(delta(again, theirs.weight), delta(adapter, theirs.weight)) < (
+        1e-6 if dtype == "float32" else 3e-3
+    )
+    second = save_adapter(again, tmp_path / "c.safetensors", dtype=dtype)
+    assert model_hash(first) == model_hash(second)
+
+
+@pytest.mark.parametrize("format", ["diffusers", "peft"])
+def test_what_other_formats_have_no_place_for(tmp_path: Path, format: str) -> None:
+    path = tmp_path / ("a" if format == "peft" else "b.safetensors")
+    for name in ("lokr", "dora on the inputs", "full"):
+        theirs = made(CASES[name])
+        adapter = load(tmp_path, theirs.tensors, tuple(theirs.weight.shape))
+        with pytest.raises(AdapterError, match=r"has no place for\. Write it as 'kohya'"):
+            save_adapter(adapter, path, format=format)
+    dora = load(tmp_path, made(CASES["dora conv"]).tensors, (24, 20, 3, 3))
+    both = Adapter("a", {"unet": {"b": low_rank((24, 20), 2, 2.0)}}, {}, dora.dense)
+    with pytest.raises(AdapterError, match="Some modules are LoRA and some are DoRA"):
+        save_adapter(both, path, format=format)
+    assert not path.exists()
+    again = load_adapter(
+        save_adapter(dora, path, format=format, dtype="float32"), {"unet": {PATH: (24, 20, 3, 3)}}
+    )
+    weight = torch.randn(24, 20, 3, 3)
+    assert relative_error(delta(again, weight), delta(dora, weight)) < 1e-6
 
 
 def dora_of_rows(weight: Tensor, update: Tensor, magnitude: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .lora_config import config_alpha, parse_config
+from .lora_tensors import peft_tensors
 from .naming import COMPONENTS, Format, text_paths, with_text_model
 
 if TYPE_CHECKING:
@@ -64,14 +65,16 @@ def _alpha(component: str, path: str, rank: int, metadata: Mapping[str, str]) ->
 
 
 def write(adapter: Adapter) -> dict[str, Tensor]:
-    """The tensors of a dotted file. The scale is folded into `lora_B`: alpha is the rank, and no reader needs
-    a number that this family has no place for.
+    """The tensors of a dotted file, of an adapter whose scales are folded into `up`: alpha is the rank, and
+    no reader needs a number that this family has no place for.
     """
     tensors: dict[str, Tensor] = {}
     for component, path, update in adapter.updates():
         name = f"{component}.{path if component == 'unet' else with_text_model(path)}"
-        tensors[f"{name}.lora_A.weight"] = update.down
-        tensors[f"{name}.lora_B.weight"] = update.folded().up
+        tensors |= {f"{name}.{end}": tensor for end, tensor in peft_tensors(update).items()}
+    for component, path, update in adapter.dense_updates():
+        name = f"{component}.{path if component == 'unet' else with_text_model(path)}"
+        tensors |= {f"{name}.{end}": tensor for end, tensor in peft_tensors(update).items()}
     return tensors
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lorastyle.errors import AdapterError
@@ -77,15 +78,43 @@ def write(adapter: Adapter) -> dict[str, Tensor]:
     import torch
 
     tensors: dict[str, Tensor] = {}
-    sdxl = adapter.family == "sdxl" or bool(adapter.components.get("text_encoder_2"))
-    for component, updates in adapter.components.items():
-        names = module_names(component, updates, sdxl=sdxl)
-        for path, update in constant_alpha(updates).items():
-            module = names[path]
-            tensors[f"{module}.alpha"] = torch.tensor(update.alpha, dtype=torch.float32)
-            tensors[f"{module}.lora_down.weight"] = update.down
-            tensors[f"{module}.lora_up.weight"] = update.up
+    sdxl = adapter.family == "sdxl" or any(
+        p.get("text_encoder_2") for p in (adapter.components, adapter.dense)
+    )
+    even = with_constant_alpha(adapter)
+    for component in dict.fromkeys((*adapter.components, *adapter.dense)):
+        low_rank, dense = even.components.get(component, {}), even.dense.get(component, {})
+        names = module_names(component, tuple(dict.fromkeys((*low_rank, *dense))), sdxl=sdxl)
+        for path, update in low_rank.items():
+            tensors[f"{names[path]}.alpha"] = torch.tensor(update.alpha, dtype=torch.float32)
+            tensors[f"{names[path]}.lora_down.weight"] = update.down
+            tensors[f"{names[path]}.lora_up.weight"] = update.up
+        for path, update in dense.items():
+            tensors |= {f"{names[path]}.{end}": tensor for end, tensor in update.tensors().items()}
     return tensors
+
+
+def with_constant_alpha(adapter: Adapter) -> Adapter:
+    """The same updates with one alpha for each component, those inside a DoRA as well."""
+    from ..adapter import Adapter
+    from ..lowrank import LowRank
+    from ..updates import DoRA, Update
+
+    components: dict[str, dict[str, LowRank]] = {}
+    dense: dict[str, dict[str, Update]] = {}
+    for component in dict.fromkeys((*adapter.components, *adapter.dense)):
+        low_rank = adapter.components.get(component, {})
+        others = adapter.dense.get(component, {})
+        inside = {p: u.inside for p, u in others.items() if isinstance(u, DoRA)}
+        folded = constant_alpha({**low_rank, **{p: u for p, u in inside.items() if isinstance(u, LowRank)}})
+        components[component] = {path: folded[path] for path in low_rank}
+        dense[component] = {
+            path: replace(update, inside=folded[path])
+            if isinstance(update, DoRA) and isinstance(update.inside, LowRank)
+            else update
+            for path, update in others.items()
+        }
+    return Adapter(adapter.name, components, adapter.metadata, dense)
 
 
 def constant_alpha(updates: Mapping[str, LowRank]) -> dict[str, LowRank]:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from lorastyle.errors import AdapterFileError
 
 from .lora_config import config_alpha, parse_config
+from .lora_tensors import peft_tensors
 from .naming import Format, text_paths
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..lowrank import LowRank
+    from ..updates import Update
 
 CONFIG = "adapter_config.json"
 """The configuration's file name, and the metadata key that carries its text from reader to format."""
@@ -59,27 +61,34 @@ def check_config(text: str) -> None:
         )
 
 
-def write(updates: Mapping[str, LowRank]) -> tuple[dict[str, Tensor], str]:
-    """The tensors of one component, and the text of its configuration.
+def write(updates: Mapping[str, LowRank | Update]) -> tuple[dict[str, Tensor], str]:
+    """The tensors of one component, all LoRA or all plain DoRA, and the text of its configuration.
 
     Modules are called as in the model that the adapter was made with, for peft looks them up by these names.
     Every module's rank and alpha are said: the commonest once, others by patterns that match one whole name.
     """
-    tensors: dict[str, Tensor] = {}
-    for path, update in updates.items():
-        tensors[f"{_PREFIX}{path}.lora_A.weight"] = update.down
-        tensors[f"{_PREFIX}{path}.lora_B.weight"] = update.up
-    rank = Counter(update.rank for update in updates.values()).most_common(1)[0][0]
-    alpha = Counter(update.alpha for update in updates.values()).most_common(1)[0][0]
+    from ..lowrank import LowRank
+
+    factors: dict[str, LowRank] = {
+        path: update if isinstance(update, LowRank) else update.inside  # pyright: ignore
+        for path, update in updates.items()
+    }
+    tensors = {
+        f"{_PREFIX}{path}.{end}": tensor
+        for path, update in updates.items()
+        for end, tensor in peft_tensors(update).items()
+    }
+    rank = Counter(update.rank for update in factors.values()).most_common(1)[0][0]
+    alpha = Counter(update.alpha for update in factors.values()).most_common(1)[0][0]
     config = {
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": alpha,
         "target_modules": list(updates),
-        "rank_pattern": {f"^{re.escape(p)}": u.rank for p, u in updates.items() if u.rank != rank},
-        "alpha_pattern": {f"^{re.escape(p)}": u.alpha for p, u in updates.items() if u.alpha != alpha},
+        "rank_pattern": {f"^{re.escape(p)}": u.rank for p, u in factors.items() if u.rank != rank},
+        "alpha_pattern": {f"^{re.escape(p)}": u.alpha for p, u in factors.items() if u.alpha != alpha},
         "use_rslora": False,
-        "use_dora": False,
+        "use_dora": not all(isinstance(update, LowRank) for update in updates.values()),
         "bias": "none",
         "inference_mode": True,
         "base_model_name_or_path": None,

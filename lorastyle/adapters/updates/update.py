@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
-from ..lowrank import is_finite
+from ..lowrank import LowRank, is_finite
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,6 +52,10 @@ class Update(ABC):
             factors["b_norm" if "w_norm" in factors else "diff_b"] = self.bias
         return factors
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same update with every tensor changed: to another dtype, say."""
+        return replace(self, **{f.name: _mapped(getattr(self, f.name), change) for f in fields(self)})
+
     @property
     def parameters(self) -> int:
         return sum(tensor.numel() for tensor in self.tensors().values())
@@ -56,6 +64,18 @@ class Update(ABC):
     def finite(self) -> bool:
         """Whether no number in it is NaN or infinite."""
         return all(is_finite(t.detach()) for t in self.tensors().values() if t.is_floating_point())
+
+
+def _mapped(value: object, change: Callable[[Tensor], Tensor]) -> object:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, LowRank):
+        return LowRank(change(value.down), change(value.up), value.alpha)
+    if isinstance(value, Update):
+        return value.mapped(change)
+    if isinstance(value, Mapping):
+        return {name: change(part) for name, part in cast("Mapping[str, Tensor]", value).items()}
+    return value
 
 
 def same_weight(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
