@@ -17,6 +17,8 @@ from .source import adapter_files, is_adapter_folder, model_hash
 
 if TYPE_CHECKING:
     from .adapter import Adapter
+    from .compare import Comparison, compare_adapters
+    from .convert import Conversion, convert_adapter, known_modules
     from .load import AdapterWarning, LoadReport, Modules, load_adapter, load_adapter_report
     from .lowrank import LowRank, is_finite
     from .save import save_adapter
@@ -28,7 +30,9 @@ __all__ = [
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
+    "Comparison",
     "ComponentInfo",
+    "Conversion",
     "Difference",
     "DoRA",
     "Family",
@@ -43,9 +47,12 @@ __all__ = [
     "Update",
     "adapter_files",
     "atomic_write",
+    "compare_adapters",
+    "convert_adapter",
     "family_title",
     "is_adapter_folder",
     "is_finite",
+    "known_modules",
     "load_adapter",
     "load_adapter_report",
     "lock_file",
@@ -59,20 +66,25 @@ __all__ = [
 _NEEDS_TORCH = {
     "Adapter": "adapter",
     "AdapterWarning": "load",
-    "LoadReport": "load",
-    "LowRank": "lowrank",
-    "Modules": "load",
-    "is_finite": "lowrank",
-    "load_adapter": "load",
-    "load_adapter_report": "load",
-    "save_adapter": "save",
-    "IA3": "updates",
+    "Comparison": "compare",
+    "Conversion": "convert",
     "Difference": "updates",
     "DoRA": "updates",
     "Hadamard": "updates",
+    "IA3": "updates",
     "Kronecker": "updates",
+    "LoadReport": "load",
+    "LowRank": "lowrank",
+    "Modules": "load",
     "Orthogonal": "updates",
     "Update": "updates",
+    "compare_adapters": "compare",
+    "convert_adapter": "convert",
+    "is_finite": "lowrank",
+    "known_modules": "convert",
+    "load_adapter": "load",
+    "load_adapter_report": "load",
+    "save_adapter": "save",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

@@ -10,7 +10,7 @@ from lorastyle.errors import AdapterError, near_miss
 from .families import cross_attention_width, family_from_metadata, family_from_width
 from .formats import COMPONENTS
 from .lowrank import LowRank
-from .updates import DoRA, Update
+from .updates import Update
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,8 @@ class Adapter:
         """The base family it was made for: by metadata, else by the width of the text it reads, else None."""
         shapes = {path: update.shape for path, update in self.components.get("unet", {}).items()}
         for path, update in self.dense.get("unet", {}).items():
-            if isinstance(update, DoRA) and isinstance(update.inside, LowRank):
-                shapes[path] = update.inside.shape
+            if update.shape is not None:
+                shapes[path] = update.shape
         return family_from_metadata(self.metadata) or family_from_width(cross_attention_width(shapes))
 
     def with_metadata(self, metadata: Mapping[str, str]) -> Adapter:

@@ -22,6 +22,10 @@ class Difference(Update):
             return "bias"
         return "norm" if self.weight.ndim == 1 else "full difference"
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return None if self.weight is None else tuple(self.weight.shape)
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         return self.weight is None or same_weight(tuple(self.weight.shape), shape)
 

@@ -37,6 +37,10 @@ class DoRA(Update):
     def algorithm(self) -> str:
         return "DoRA" if isinstance(self.inside, LowRank) else f"DoRA of {self.inside.algorithm}"
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return self.inside.shape
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         if len(shape) < 2 or self.magnitude.numel() != shape[self.axis]:
             return False

@@ -41,9 +41,13 @@ class Hadamard(Update):
     def rank(self) -> int:
         return int(self.parts["w1_b"].shape[0])
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
+    @property
+    def shape(self) -> tuple[int, ...]:
         (up, down), _ = _pairs(self.parts)
-        return same_weight((up.shape[0], *down.shape[1:]), shape)
+        return (up.shape[0], *down.shape[1:])
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        return same_weight(self.shape, shape)
 
     def delta(self, weight: Tensor) -> Tensor:
         first, second = (

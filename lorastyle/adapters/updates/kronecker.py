@@ -56,9 +56,13 @@ class Kronecker(Update):
         rank = lokr_rank(self.parts)
         return 1.0 if rank is None else self.alpha / rank
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
+    @property
+    def shape(self) -> tuple[int, ...]:
         first, second = self._shapes()
-        return same_weight((first[0] * second[0], first[1] * second[1], *second[2:]), shape)
+        return (first[0] * second[0], first[1] * second[1], *second[2:])
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        return same_weight(self.shape, shape)
 
     def delta(self, weight: Tensor) -> Tensor:
         parts = {name: part.to(weight.device).float() for name, part in self.parts.items()}

@@ -33,6 +33,11 @@ class Update(ABC):
     def algorithm(self) -> str:
         """Its name, as people know it."""
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape of a weight that it fits, where its tensors say it."""
+        return None
+
     @abstractmethod
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether a weight of this shape can be changed so."""
