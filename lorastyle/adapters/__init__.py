@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 from .atomic import atomic_write, move_new
 from .families import FAMILIES, Family, family_title
 from .header import Header, TensorEntry, read_header
+from .header_bytes import set_metadata
 from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
+from .sidecars import write_sidecars
 from .source import adapter_files, is_adapter_folder, model_hash
+from .thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -61,6 +64,9 @@ __all__ = [
     "read_header",
     "read_info",
     "save_adapter",
+    "set_metadata",
+    "thumbnail",
+    "write_sidecars",
 ]
 
 _NEEDS_TORCH = {

@@ -39,12 +39,14 @@ def convert_adapter(
     dtype: str | None = None,
     modules: Modules | None = None,
     partial: bool = False,
+    private: bool = False,
 ) -> Conversion:
     """Write the adapter at `source` in another form to `target`, read that again, and compare both.
 
     Args:
         format, dtype: see `save_adapter`; None keeps the commonest number type of the source.
         modules: of the base, as for `load_adapter`; None asks `known_modules`.
+        private: see `save_adapter`.
         partial: write what can be read, where that is not all; otherwise it is an error.
 
     Raises:
@@ -63,7 +65,8 @@ def convert_adapter(
             "asking for a partial conversion."
         )
     dtype = dtype or _own_dtype(source)
-    saved = save_adapter(replace(adapter, name=target.stem), target, dtype=dtype, format=format)
+    named = replace(adapter, name=target.stem)
+    saved = save_adapter(named, target, dtype=dtype, format=format, private=private)
     again, _ = load_adapter_report(saved, modules)
     return Conversion(saved, format, dtype, report, compare_adapters(adapter, again, modules))
 

@@ -33,7 +33,12 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torc
 
 
 def save_adapter(
-    adapter: Adapter, path: str | os.PathLike[str], *, dtype: str = "float16", format: str = "kohya"
+    adapter: Adapter,
+    path: str | os.PathLike[str],
+    *,
+    dtype: str = "float16",
+    format: str = "kohya",
+    private: bool = False,
 ) -> Path:
     """Write `adapter` where every tool can read it, and answer with its path.
 
@@ -47,6 +52,8 @@ def save_adapter(
             stored in float32.
         format: "kohya", which A1111, ComfyUI, kohya's and diffusers' programs read; "diffusers", dotted
             names; or "peft", a new folder with a subfolder for each component.
+        private: write captions, folder names and paths that the adapter's metadata carry, which are left out
+            otherwise.
 
     Raises:
         AdapterError: nothing to write, a value that is not a number, an unknown dtype or format.
@@ -69,7 +76,7 @@ def save_adapter(
                 f"{component} {module} of adapter {adapter.name!r} holds NaN or infinity; "
                 "nothing was written. Training went wrong before this: try a lower learning rate."
             )
-    rounded, metadata = _rounded(exact, dtype), file_metadata(adapter)
+    rounded, metadata = _rounded(exact, dtype), file_metadata(adapter, format=format, private=private)
 
     def check(written: Path) -> None:
         _compare(adapter, rounded, written, dtype)

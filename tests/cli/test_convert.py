@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from lorastyle.adapters import Adapter, LowRank, read_info, save_adapter
+from lorastyle.adapters import Adapter, LowRank, read_header, read_info, save_adapter, set_metadata
 from tests.adapters.examples import low_rank
 
 from .conftest import Said
@@ -64,6 +65,24 @@ def test_an_adapter_of_the_embedded_base_needs_no_name(lorastyle: Run, tmp_path:
     )
     save_adapter(adapter, tmp_path / "dots.safetensors")
     assert lorastyle("convert", "dots.safetensors", "out.safetensors", "--format", "diffusers").code == 0
+
+
+def test_sidecars_and_privacy(lorastyle: Run, sdxl: Path, tmp_path: Path) -> None:
+    set_metadata(sdxl, {"ss_tag_frequency": "{}", "lorastyle.trigger": "ink"})
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    assert lorastyle("convert", sdxl, "a.safetensors", "--sidecars", "--preview", "red.png").code == 0
+    assert '"activation text": "ink"' in (tmp_path / "a.json").read_text()
+    assert (tmp_path / "a.png").is_file()
+    metadata = read_header(tmp_path / "a.safetensors").metadata
+    assert metadata["modelspec.thumbnail"] and "ss_tag_frequency" not in metadata
+    assert lorastyle("convert", sdxl, "b.safetensors", "--keep-private").code == 0
+    assert "ss_tag_frequency" in read_header(tmp_path / "b.safetensors").metadata
+    assert not (tmp_path / "b.json").exists()
+    said = lorastyle("convert", sdxl, "c", "--format", "peft", "--sidecars")
+    assert said.code == 1 and "Leave out --sidecars" in said.err
+    (tmp_path / "no.png").write_text("Dear reader,")
+    said = lorastyle("convert", sdxl, "d.safetensors", "--preview", "no.png")
+    assert said.code == 1 and "no.png: " in said.err and not (tmp_path / "d.safetensors").exists()
 
 
 def test_errors_are_one_sentence(lorastyle: Run, sdxl: Path, tmp_path: Path) -> None:
