@@ -77,9 +77,10 @@ class Group:
             return build(parts, default_alpha, shape)
         except (
             ValueError,
+            TypeError,
             RuntimeError,
             IndexError,
-            OverflowError,
+            ArithmeticError,
         ) as error:  # shapes that do not go together
             reason = str(error).rstrip(".")
             raise AdapterFileError(f"{path}: {self.spelled}: {reason}.") from error

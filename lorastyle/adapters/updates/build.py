@@ -17,6 +17,7 @@ from .hadamard import hadamard
 from .ia3 import IA3
 from .kronecker import Kronecker, lokr_rank
 from .orthogonal import Orthogonal
+from .tucker import MOST_NUMBERS, with_core
 from .update import Update
 
 
@@ -73,7 +74,7 @@ def _weight(parts: Mapping[str, Tensor], default_alpha: Callable[[int], float]) 
         return IA3(weight=parts["weight"], on_input=bool(parts["on_input"]))
     if any(name in parts for name in ("down", "up", "mid")):
         _need(parts, ("down", "up"))
-        down = _tucker(parts["mid"], parts["down"]) if "mid" in parts else parts["down"]
+        down = with_core(parts["mid"], parts["down"].flatten(1)) if "mid" in parts else parts["down"]
         rank = int(down.shape[0]) if down.ndim else 0
         if "scale" in parts:
             alpha = float(parts["scale"]) * rank
@@ -128,7 +129,7 @@ def _difference(
 def _sparse(indices: Tensor, values: Tensor, size: Tensor) -> Tensor:
     """LyCORIS's sparse rest of an extraction, (out, everything else)."""
     sizes = tuple(int(n) for n in size)
-    if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] > 2**28:
+    if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] > MOST_NUMBERS:
         raise AdapterError(f"a sparse difference of size {sizes}")
     rows, columns = indices.long()
     if bool((indices < 0).any()) or bool((rows >= sizes[0]).any()) or bool((columns >= sizes[1]).any()):
@@ -162,8 +163,3 @@ def _square(blocks: Tensor) -> Tensor:
     if blocks.ndim not in (3, 4) or blocks.shape[-1] != blocks.shape[-2] or blocks.numel() == 0:
         raise AdapterError(f"blocks of shape {tuple(blocks.shape)} are not square")
     return blocks
-
-
-def _tucker(mid: Tensor, down: Tensor) -> Tensor:
-    """LoCon's `mid` (r, r, h, w) after `down` (r, in, 1, 1), as one down factor (r, in, h, w)."""
-    return (mid.flatten(2).movedim(2, 0) @ down.flatten(1)).movedim(0, 2).unflatten(2, mid.shape[2:])

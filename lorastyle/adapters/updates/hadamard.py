@@ -18,6 +18,7 @@ from torch import Tensor
 from lorastyle.errors import AdapterError
 
 from ..lowrank import LowRank
+from .tucker import MOST_NUMBERS, with_core
 from .update import Update, same_weight
 
 
@@ -74,7 +75,8 @@ def hadamard(parts: Mapping[str, Tensor], scale: float) -> LowRank | Hadamard:
     if not ranks or up1.shape[0] != up2.shape[0] or down1.shape[1:] != down2.shape[1:]:
         raise AdapterError(f"factors that do not go together: {shapes}")
     rank = up1.shape[1] * up2.shape[1]
-    if rank > min(up1.shape[0], down1.shape[1:].numel()):
+    inside = down1.shape[1:].numel()
+    if rank > min(up1.shape[0], inside) or rank * max(up1.shape[0], inside) > MOST_NUMBERS:
         return Hadamard(parts=parts, scale=scale)
     up = (up1[:, :, None] * up2[:, None, :]).flatten(1)
     down = (down1[:, None] * down2[None, :]).flatten(0, 1)
@@ -89,6 +91,6 @@ def _pairs(parts: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     for n in ("1", "2"):
         up, down, core = parts[f"w{n}_a"], parts[f"w{n}_b"], parts.get(f"t{n}")
         if core is not None:
-            up, down = up.T, torch.einsum("ijhw,jq->iqhw", core, down)
+            up, down = up.T, with_core(core, down)
         found.append((up.flatten(1), down))
     return found
