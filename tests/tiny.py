@@ -103,7 +103,12 @@ def inpainting(pipe: Any) -> Any:
 
 
 def tiny_pipeline(
-    *, prediction_type: str = "v_prediction", seed: int = 0, layers: int = 2, in_channels: int = 4
+    *,
+    prediction_type: str = "v_prediction",
+    seed: int = 0,
+    layers: int = 2,
+    in_channels: int = 4,
+    linear: bool = False,
 ) -> StableDiffusionPipeline:
     """UNet with attention at two levels, 8x autoencoder, two-layer text encoder; 64 x 64 pictures."""
     with seeded(seed):
@@ -117,6 +122,7 @@ def tiny_pipeline(
             attention_head_dim=2,
             norm_num_groups=4,
             in_channels=in_channels,
+            use_linear_projection=linear,  # as SD 2.x has it
         )
         vae = tiny_vae()
         tokenizer = tiny_tokenizer()
@@ -142,7 +148,9 @@ def tiny_pipeline(
     )
 
 
-def tiny_xl_pipeline(*, seed: int = 0, in_channels: int = 4) -> StableDiffusionXLPipeline:
+def tiny_xl_pipeline(
+    *, seed: int = 0, in_channels: int = 4, layers_per_block: int = 1
+) -> StableDiffusionXLPipeline:
     """The same with two text encoders (16 and 24 wide), a pooled sentence and time ids, as SDXL has them."""
     with seeded(seed):
         words, more_words = tiny_tokenizer(), tiny_tokenizer()
@@ -152,7 +160,7 @@ def tiny_xl_pipeline(*, seed: int = 0, in_channels: int = 4) -> StableDiffusionX
         unet = UNet2DConditionModel(
             sample_size=8,
             block_out_channels=(16, 32),
-            layers_per_block=1,
+            layers_per_block=layers_per_block,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             transformer_layers_per_block=(1, 2),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorastyle.adapters import atomic_write, read_header
+from lorastyle.adapters import atomic_write, read_header, set_metadata, thumbnail
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import MODES, StableDiffusion
 from lorastyle.errors import AdapterFileError
@@ -46,15 +46,16 @@ def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
         "precision": plan.precision,
         "memory": plan.memory,
     }
+    v = base.prediction_type == "v_prediction"
+    kind = {
+        "modelspec.prediction_type": "v" if v else base.prediction_type,
+        "modelspec.resolution": f"{plan.resolution}x{plan.resolution}",
+    }
     if base.family == "sd2":  # two of a kind: readers need to know which
-        v = base.prediction_type == "v_prediction"
-        kind = {
+        kind |= {
             "modelspec.architecture": f"stable-diffusion-v2-{'768-v' if v else '512'}/lora",
-            "modelspec.prediction_type": "v" if v else "epsilon",
             "ss_v_parameterization": str(v),
         }
-    else:
-        kind = {}
     facts = {
         **kind,
         "lorastyle.base": base.family,
@@ -88,10 +89,13 @@ def draw_sheet(
     bank: AdapterBank,
     path: Path,
     keep_going: Callable[[int], bool] = lambda done: True,
+    *,
+    adapter: Path | None = None,
 ) -> Path | None:
     """Draw the plan's prompts without and with the adapter; None when told to end before all are drawn.
 
     Args:
+        adapter: the file whose thumbnail the first of the pictures becomes.
         keep_going: called with the number of pictures so far, of two for each prompt; False ends early.
     """
     prompts, seeds = plan.sample_prompts, [plan.seed + i for i in range(len(plan.sample_prompts))]
@@ -111,6 +115,8 @@ def draw_sheet(
     )
     if len(with_adapter) < len(prompts):
         return None
+    if adapter is not None:
+        set_metadata(adapter, {"modelspec.thumbnail": thumbnail(with_adapter[0])})
     pairs = [Pair(*row) for row in zip(prompts, without, with_adapter, strict=True)]
     subtitle = (
         f"{plan.kind} from {plan.pictures} picture{'s' * (plan.pictures != 1)}  ·  {plan.steps} steps  ·  "

@@ -201,7 +201,8 @@ def _finish(
 
         if plan.sheet:
             drawn(0)
-            sheet = draw_sheet(plan, base, bank, plan.out.with_suffix(".sheet.png"), drawn)
+            picture = plan.out.with_suffix(".sheet.png")
+            sheet = draw_sheet(plan, base, bank, picture, drawn, adapter=adapter)
     seconds = time.perf_counter() - started
     return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
 

@@ -10,31 +10,52 @@ from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
 from .families import FAMILIES, Family, family_title
-from .header import Header, TensorEntry, model_hash, read_header
+from .header import Header, TensorEntry, read_header
+from .header_bytes import set_metadata
 from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
+from .sidecars import write_sidecars
+from .source import adapter_files, is_adapter_folder, model_hash
+from .thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from .adapter import Adapter
+    from .compare import Comparison, compare_adapters
+    from .convert import Conversion, convert_adapter, known_modules
     from .load import AdapterWarning, LoadReport, Modules, load_adapter, load_adapter_report
     from .lowrank import LowRank, is_finite
     from .save import save_adapter
+    from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
 __all__ = [
     "FAMILIES",
+    "IA3",
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
+    "Comparison",
     "ComponentInfo",
+    "Conversion",
+    "Difference",
+    "DoRA",
     "Family",
+    "Hadamard",
     "Header",
+    "Kronecker",
     "LoadReport",
     "LowRank",
     "Modules",
+    "Orthogonal",
     "TensorEntry",
+    "Update",
+    "adapter_files",
     "atomic_write",
+    "compare_adapters",
+    "convert_adapter",
     "family_title",
+    "is_adapter_folder",
     "is_finite",
+    "known_modules",
     "load_adapter",
     "load_adapter_report",
     "lock_file",
@@ -43,15 +64,30 @@ __all__ = [
     "read_header",
     "read_info",
     "save_adapter",
+    "set_metadata",
+    "thumbnail",
+    "write_sidecars",
 ]
 
 _NEEDS_TORCH = {
     "Adapter": "adapter",
     "AdapterWarning": "load",
+    "Comparison": "compare",
+    "Conversion": "convert",
+    "Difference": "updates",
+    "DoRA": "updates",
+    "Hadamard": "updates",
+    "IA3": "updates",
+    "Kronecker": "updates",
     "LoadReport": "load",
     "LowRank": "lowrank",
     "Modules": "load",
+    "Orthogonal": "updates",
+    "Update": "updates",
+    "compare_adapters": "compare",
+    "convert_adapter": "convert",
     "is_finite": "lowrank",
+    "known_modules": "convert",
     "load_adapter": "load",
     "load_adapter_report": "load",
     "save_adapter": "save",

@@ -1,4 +1,4 @@
-"""An adapter: low-rank updates per module of each component of a base, and what is known about them."""
+"""An adapter: updates per module of each component of a base, and what is known about them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from lorastyle.errors import AdapterError, near_miss
 from .families import cross_attention_width, family_from_metadata, family_from_width
 from .formats import COMPONENTS
 from .lowrank import LowRank
+from .updates import Update
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """Low-rank updates as data; no model in sight.
+    """Updates as data; no model in sight.
 
     Args:
         name: what users call it; written into files as the name that prompts of other tools use.
-        components: {"unet", "text_encoder" or "text_encoder_2": {dotted module path: update}}.
+        components: {"unet", "text_encoder" or "text_encoder_2": {dotted module path: low-rank update}}.
         metadata: text keys and values, carried into the file (see `save_adapter` for the keys).
+        dense: the updates that are not low rank, likewise. A module may have one of each.
 
     Raises:
         AdapterError: an empty name, or a component that no base has.
@@ -28,11 +30,12 @@ class Adapter:
     name: str
     components: Mapping[str, Mapping[str, LowRank]]
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    dense: Mapping[str, Mapping[str, Update]] = field(default_factory=dict[str, Mapping[str, Update]])
 
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise AdapterError("An adapter needs a name; this one is empty.")
-        for component in self.components:
+        for component in (*self.components, *self.dense):
             if component not in COMPONENTS:
                 raise AdapterError(
                     f"Unknown component {component!r}; allowed are {', '.join(COMPONENTS)}."
@@ -40,8 +43,14 @@ class Adapter:
                 )
 
     def updates(self) -> Iterator[tuple[str, str, LowRank]]:
-        """Every (component, module path, update)."""
+        """Every (component, module path, update) of low rank."""
         for component, modules in self.components.items():
+            for path, update in modules.items():
+                yield component, path, update
+
+    def dense_updates(self) -> Iterator[tuple[str, str, Update]]:
+        """Every (component, module path, update) that is not of low rank."""
+        for component, modules in self.dense.items():
             for path, update in modules.items():
                 yield component, path, update
 
@@ -53,7 +62,8 @@ class Adapter:
     @property
     def parameters(self) -> int:
         """How many numbers the factors hold together."""
-        return sum(update.parameters for _, _, update in self.updates())
+        updates = (*self.updates(), *self.dense_updates())
+        return sum(update.parameters for _, _, update in updates)
 
     @property
     def trigger(self) -> str | None:
@@ -64,6 +74,9 @@ class Adapter:
     def family(self) -> str | None:
         """The base family it was made for: by metadata, else by the width of the text it reads, else None."""
         shapes = {path: update.shape for path, update in self.components.get("unet", {}).items()}
+        for path, update in self.dense.get("unet", {}).items():
+            if update.shape is not None:
+                shapes[path] = update.shape
         return family_from_metadata(self.metadata) or family_from_width(cross_attention_width(shapes))
 
     def with_metadata(self, metadata: Mapping[str, str]) -> Adapter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from torch import Tensor
 from lorastyle.errors import AdapterFileError
 
 from .atomic import atomic_write
-from .header import DTYPE_BYTES, Header
+from .header import DTYPE_BYTES, Header, TensorEntry
+from .header_bytes import hashed_header
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -23,9 +23,6 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-
-# kohya hashes this window of the file for its older, 8-digit hash.
-_LEGACY_START, _LEGACY_BYTES = 0x100000, 0x10000
 
 
 def read_tensors(path: str | os.PathLike[str], header: Header, names: Iterable[str]) -> dict[str, Tensor]:
@@ -66,42 +63,21 @@ def write_tensors(
     Raises:
         OSError: see `atomic_write`; and whatever `check` raises.
     """
-    order = sorted(
-        tensors, key=lambda name: (-tensors[name].element_size(), name)
-    )  # keeps every type aligned
-    body = b"".join(_bytes(tensors[name]) for name in order)
-    digest = hashlib.sha256(body).hexdigest()
-    kohya_only = {key: value for key, value in metadata.items() if key.startswith("ss_")}
-    final = {
-        **metadata,
-        "sshs_model_hash": digest,
-        "sshs_legacy_hash": _legacy_hash(_header(order, tensors, kohya_only), body),
-        "modelspec.hash_sha256": f"0x{digest}",
-    }
-    atomic_write(path, (_header(order, tensors, final), body), check=check)
-    return digest
-
-
-def _header(order: Iterable[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    content: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    # the largest numbers first, which keeps every type aligned
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    entries: dict[str, TensorEntry] = {}
     start = 0
     for name in order:
         tensor, dtype = tensors[name], _NAMES[tensors[name].dtype]
         stop = start + tensor.numel() * DTYPE_BYTES[dtype]
-        content[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, stop]}
+        entries[name] = TensorEntry(dtype, tuple(tensor.shape), start, stop)
         start = stop
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    body = b"".join(_bytes(tensors[name]) for name in order)
+    digest = hashlib.sha256(body).hexdigest()
+    header = hashed_header(entries, metadata, digest, lambda start, count: body[start : start + count])
+    atomic_write(path, (header, body), check=check)
+    return digest
 
 
 def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _legacy_hash(header: bytes, body: bytes) -> str:
-    """First 8 digits of the sha256 of 64 KiB at 1 MiB of the file as it would be with only `ss_` metadata."""
-    head = header[_LEGACY_START : _LEGACY_START + _LEGACY_BYTES]
-    start = max(_LEGACY_START - len(header), 0)
-    window = head + body[start : start + _LEGACY_BYTES - len(head)]
-    return hashlib.sha256(window).hexdigest()[:8]

@@ -6,10 +6,10 @@ in plain Python and without torch, before a byte of data is used; a pickle is ne
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,10 @@ from typing import cast
 
 from lorastyle.errors import AdapterFileError, is_unicode, near_miss, shortened
 
-MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES = 50_000_000
+# Brackets and commas, wherever they stand: what Python makes of a header grows with them. The largest
+# adapters and checkpoints have some 50,000, and the tags of a large training some 100,000 more.
+MAX_MARKS = 600_000
 
 DTYPE_BYTES: Mapping[str, int] = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -26,15 +29,15 @@ DTYPE_BYTES: Mapping[str, int] = {
 
 _AGAIN = "Download or export it again."
 _PICKLE_NAMES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl"})
-_PICKLE_ADVICE = (
+PICKLE_ADVICE = (
     "Pickles can run code when they are opened, so lorastyle does not open them. "
     "Ask for a .safetensors file, or convert it in an environment that you can throw away."
 )
 _NOT_SAFETENSORS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file. Run `git lfs pull`, or download it."),
     (b"<", f"a web page, often a log-in or error page saved under this name. {_AGAIN}"),
-    (b"PK\x03\x04", f"a zip archive, most likely a pickled checkpoint. {_PICKLE_ADVICE}"),
-    (b"\x80", f"a pickle. {_PICKLE_ADVICE}"),
+    (b"PK\x03\x04", f"a zip archive, most likely a pickled checkpoint. {PICKLE_ADVICE}"),
+    (b"\x80", f"a pickle. {PICKLE_ADVICE}"),
     (b"GGUF", "a GGUF model, not an adapter. Use a .safetensors adapter."),
     (b"{", f"JSON text without the 8 bytes of length that start a safetensors file. {_AGAIN}"),
 )
@@ -76,6 +79,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     if "\0" in str(path):
         raise AdapterFileError(f"{str(path)!r}: no such file; a path has no NUL character.")
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # reading a pipe would wait for ever
+            raise _bad(path, "this is not an ordinary file, but a device or a pipe. Name a file.")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(64)
@@ -97,20 +102,6 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     tensors, metadata = _parse(path, text)
     _check_layout(path, tensors, size - 8 - length)
     return Header(tensors, metadata, 8 + length, size)
-
-
-def model_hash(path: str | os.PathLike[str]) -> str:
-    """sha256 (hex) of the tensor data alone, so that editing metadata does not change it.
-
-    The rule is kohya's `sshs_model_hash`: all bytes after the header.
-    """
-    header = read_header(path)
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        file.seek(header.data_start)
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _bad(path: Path, why: str) -> AdapterFileError:
@@ -140,14 +131,14 @@ def _refuse_other_files(path: Path, start: bytes, size: int) -> None:
     if 0 < length <= MAX_HEADER_BYTES and start[8:9] == b"{":
         return
     if path.suffix.lower() in _PICKLE_NAMES:
-        raise _bad(path, f"this is a pickle by its name. {_PICKLE_ADVICE}")
+        raise _bad(path, f"this is a pickle by its name. {PICKLE_ADVICE}")
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     for signature, what in _NOT_SAFETENSORS:
         if text.startswith(signature):
             raise _bad(path, f"this is {what}")
     if size < 10:
         raise _bad(path, f"{size} bytes are too few for a safetensors file. {_AGAIN}")
-    if length > MAX_HEADER_BYTES:
+    if length > MAX_HEADER_BYTES and start[8:9] == b"{":
         return  # the caller names the bogus length
     raise _bad(path, f"this is not a safetensors file (no header where one must be). {_AGAIN}")
 
@@ -162,6 +153,8 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _parse(path: Path, text: bytes) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+    if sum(text.count(mark) for mark in (b"{", b"[", b",")) > MAX_MARKS:
+        raise _bad(path, f"its header has more than {MAX_MARKS:,} parts, which no adapter and no base needs.")
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

@@ -21,8 +21,9 @@ from .families import (
     family_from_width,
     family_title,
 )
-from .formats import COMPONENTS, parse_name
-from .header import Header, TensorEntry, read_header
+from .formats import COMPONENTS, UNSUPPORTED, parse_name
+from .header import TensorEntry
+from .source import Source, open_sources
 
 _T = TypeVar("_T")
 
@@ -42,8 +43,9 @@ class AdapterInfo:
 
     `family_from` says how sure the family is: "metadata", "text width" or "names" (shapes and names cannot be
     misspelt; metadata can), or "nothing". `alphas` counts the modules' alphas; where a module has no tensor
-    for it, other metadata may give it, and otherwise it is the rank. `unsupported` counts modules of other
-    algorithms than plain LoRA. Hashes are those the file records.
+    for it, other metadata may give it, and otherwise it is the rank. `algorithms` counts modules of other
+    algorithms than plain LoRA, `unsupported` those of them that are not read. Hashes are those that
+    the file records.
     """
 
     file: str
@@ -58,6 +60,7 @@ class AdapterInfo:
     alphas: Mapping[float, int]  # alpha: modules
     components: Mapping[str, ComponentInfo]
     dtypes: tuple[str, ...]
+    algorithms: Mapping[str, int]
     unsupported: Mapping[str, int]
     recipe: Mapping[str, str]  # lorastyle.* and ss_* metadata
     hashes: Mapping[str, str]
@@ -92,6 +95,7 @@ class AdapterInfo:
                 for component, part in self.components.items()
             ),
             ("stored as", ", ".join(self.dtypes)),
+            *(("algorithm", f"{what} in {_modules_of(n)}") for what, n in self.algorithms.items()),
             *(("not read", f"{_modules_of(n)} of {what}") for what, n in self.unsupported.items()),
             *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.")),
             *((key, value) for key, value in self.hashes.items()),
@@ -107,12 +111,18 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         AdapterFileError: the file is damaged or unsafe (see `read_header`), or holds no adapter.
     """
     path = Path(path)
-    header = read_header(path)
-    modules = _modules(header)
+    sources = open_sources(path)
+    modules: dict[str, _Module] = {}
+    alphas: list[float] = []
+    for source in sources:
+        own = _modules(source)
+        alphas += _alphas(source, own)
+        modules |= {f"{source.component or ''}:{name}": module for name, module in own.items()}
+    names = [name for source in sources for name in source.header.tensors]
     if not modules:
-        shown = ", ".join(repr(name) for name in list(header.tensors)[:3]) or "no tensor"
+        shown = ", ".join(repr(name) for name in names[:3]) or "no tensor"
         raise AdapterFileError(f"{path}: no adapter in a format that lorastyle knows; it holds {shown}.")
-    metadata = header.metadata
+    metadata = {key: value for source in sources for key, value in source.header.metadata.items()}
     width = cross_attention_width(
         {
             name: m.roles["down"].shape
@@ -120,26 +130,27 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
             if m.component == "unet" and "down" in m.roles
         }
     )
-    family, source, notes = _family(header, width)
+    family, family_from, notes = _family(metadata, names, width)
     plain = [m for m in modules.values() if not m.algorithm]
     return AdapterInfo(
         file=path.name,
-        file_bytes=header.file_bytes,
+        file_bytes=sum(source.header.file_bytes for source in sources),
         formats=tuple(sorted({m.format for m in modules.values()})),
         name=metadata.get("ss_output_name") or metadata.get("modelspec.title"),
         trigger=metadata.get("lorastyle.trigger") or metadata.get("modelspec.trigger_phrase"),
         family=family,
-        family_from=source,
+        family_from=family_from,
         text_width=width,
         ranks=_counted(
             m.roles["down"].shape[0] for m in plain if m.roles.get("down") and m.roles["down"].shape
         ),
-        alphas=_counted(_alphas(path, header, modules)),
+        alphas=_counted(alphas),
         components={c: _share([m for m in modules.values() if m.component == c]) for c in _present(modules)},
         dtypes=tuple(
             sorted({e.dtype for m in modules.values() for role, e in m.roles.items() if role != "alpha"})
         ),
-        unsupported=_counted(m.algorithm for m in modules.values() if m.algorithm),
+        algorithms=_counted(m.algorithm for m in modules.values() if m.algorithm),
+        unsupported=_counted(m.algorithm for m in modules.values() if m.algorithm in UNSUPPORTED),
         recipe={k: v for k, v in sorted(metadata.items()) if k.startswith(("lorastyle.", "ss_"))},
         hashes={k: metadata[k] for k in ("sshs_model_hash", "sshs_legacy_hash") if k in metadata},
         notes=notes,
@@ -157,17 +168,16 @@ class _Module:
     bytes: int = 0
 
 
-def _modules(header: Header) -> dict[str, _Module]:
+def _modules(source: Source) -> dict[str, _Module]:
     found: dict[str, _Module] = {}
-    for key, entry in header.tensors.items():
+    for key, entry in source.header.tensors.items():
         if (parsed := parse_name(key)) is None:
             continue
         fmt, name = parsed
-        module = found.setdefault(name.module, _Module(name.component, fmt.name, fmt.default_alpha, "", {}))
-        if name.role == "unsupported":
-            module.algorithm = name.detail
-        else:
-            module.roles[name.role] = entry
+        component = source.component or name.component
+        module = found.setdefault(name.module, _Module(component, fmt.name, fmt.default_alpha, "", {}))
+        module.algorithm = name.algorithm or module.algorithm
+        module.roles[name.role] = entry
         module.parameters += 0 if name.role == "alpha" else entry.size
         module.bytes += entry.stop - entry.start
     return found
@@ -182,10 +192,12 @@ def _share(modules: list[_Module]) -> ComponentInfo:
     return ComponentInfo(len(modules), sum(m.parameters for m in modules), sum(m.bytes for m in modules))
 
 
-def _family(header: Header, width: int | None) -> tuple[str | None, str, tuple[str, ...]]:
+def _family(
+    metadata: Mapping[str, str], names: Iterable[str], width: int | None
+) -> tuple[str | None, str, tuple[str, ...]]:
     """The family, what says so, and a note on disagreement. Shapes and names outweigh metadata."""
-    said = family_from_metadata(header.metadata)
-    by_names, by_width = family_from_names(header.tensors), family_from_width(width)
+    said = family_from_metadata(metadata)
+    by_names, by_width = family_from_names(names), family_from_width(width)
     seen, source = (by_names, "names") if by_names else (by_width, "text width")
     if said is None:
         if seen:
@@ -202,8 +214,9 @@ def _listed_width(family: str) -> int | None:
     return FAMILIES[family].text_width if family in FAMILIES else None
 
 
-def _alphas(path: Path, header: Header, modules: Mapping[str, _Module]) -> list[float]:
+def _alphas(source: Source, modules: Mapping[str, _Module]) -> list[float]:
     """Alphas of the plain modules; none where the file says nothing of any."""
+    path, header, metadata = source.path, source.header, source.metadata
     found: list[float] = []
     said = False
     try:
@@ -218,7 +231,8 @@ def _alphas(path: Path, header: Header, modules: Mapping[str, _Module]) -> list[
                     said = True
                 elif down is not None and down.shape:
                     rank, inside = down.shape[0], spelled.removeprefix(f"{module.component}.")
-                    found.append(module.default_alpha(module.component, inside, rank, header.metadata))
+                    inside = inside.removeprefix("base_model.model.")
+                    found.append(module.default_alpha(module.component, inside, rank, metadata))
                     said = said or found[-1] != rank
     except OSError as error:
         raise AdapterFileError(f"{path}: cannot be read ({error.strerror or error}).") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from lorastyle.errors import AdapterFileError, BaseMismatchError
+from lorastyle.errors import AdapterError, AdapterFileError, BaseMismatchError
 
 from .adapter import Adapter
 from .families import (
@@ -21,12 +21,16 @@ from .families import (
 )
 from .files import read_tensors
 from .formats import parse_name
-from .header import Header, read_header
+from .header import Header
 from .lowrank import LowRank
-from .matching import fit, group_tensors, spellings
+from .matching import Group, fit, group_tensors, refuse_other_architectures, spellings
+from .source import Source, open_sources
+from .updates import Built, Update
 
 Modules: TypeAlias = Mapping[str, Iterable[str]]
-"""{component: its module paths}. An inner iterable that is a mapping has the weights' shapes as values."""
+"""{component: its module paths}. An inner iterable that is a mapping has the weights' shapes as values, or
+None for a module of unknown size.
+"""
 
 
 class AdapterWarning(UserWarning):
@@ -43,6 +47,19 @@ class LoadReport:
     mismatched: tuple[str, ...] = ()  # it has, with a weight of another shape; both shapes are named
     unsupported: tuple[str, ...] = ()  # not plain LoRA; the algorithm is named
     unknown: tuple[str, ...] = ()  # tensors whose names are in no known format
+    made_for: str | None = None  # the family that its names, metadata or shapes show
+
+    @classmethod
+    def of(cls, file: str, reports: Sequence[LoadReport]) -> LoadReport:
+        """One report on an adapter of several files."""
+
+        def all_of(field: str) -> tuple[str, ...]:
+            return tuple(name for report in reports for name in getattr(report, field))
+
+        fields = ("matched", "unmatched", "mismatched", "unsupported", "unknown")
+        family = next((report.made_for for report in reports if report.made_for), None)
+        matched, *left = (all_of(field) for field in fields)
+        return cls(file, matched, *left, made_for=family)
 
     @property
     def complete(self) -> bool:
@@ -56,6 +73,8 @@ class LoadReport:
         )
         if left_out:
             text = f"{text}; left out: {_first(left_out)}"
+        if (self.unmatched or self.mismatched) and self.made_for:
+            text = f"{text}; perhaps because it was made for {family_title(self.made_for)}"
         if self.unknown:
             text = f"{text}; tensors in no known format: {_first(self.unknown)}"
         return text
@@ -90,11 +109,39 @@ def load_adapter_report(
 ) -> tuple[Adapter, LoadReport]:
     """`load_adapter` with the full report instead of a warning."""
     path = Path(path)
-    header = read_header(path)
-    groups, unknown = group_tensors(path, header, spellings(modules))
+    parts = [_read(source, modules) for source in open_sources(path)]
+    components: dict[str, dict[str, LowRank]] = {}
+    dense: dict[str, dict[str, Update]] = {}
+    for component, module, built in (item for part in parts for item in part.built):
+        if built.low_rank is not None:
+            components.setdefault(component, {})[module] = built.low_rank
+        if built.dense is not None:
+            dense.setdefault(component, {})[module] = built.dense
+    report = LoadReport.of(path.name, [part.report for part in parts])
+    if not report.matched:
+        raise _nothing_fits(path, report)
+    metadata = {k: v for part in parts for k, v in part.source.header.metadata.items()}
+    return Adapter(name or path.stem, components, metadata, dense), report
+
+
+@dataclass
+class _Part:
+    """What one of the adapter's files holds for the model."""
+
+    source: Source
+    report: LoadReport
+    built: list[tuple[str, str, Built]]  # (component, module path, its updates)
+
+
+def _read(source: Source, modules: Modules) -> _Part:
+    path, header = source.path, source.header
+    refuse_other_architectures(path, header)
+    live = _component_of(source, modules)
+    groups, unknown = group_tensors(path, header, spellings(live))
+    _refuse_other_text(source, live)
     wanted = [g for g in groups if g.target and not g.unsupported]
     tensors = read_tensors(path, header, [key for g in wanted for key in g.keys.values()])
-    components: dict[str, dict[str, LowRank]] = {}
+    fitting: list[tuple[str, str, Built]] = []
     matched: list[str] = []
     unmatched: list[str] = []
     mismatched: list[str] = []
@@ -106,19 +153,55 @@ def load_adapter_report(
             unmatched.append(group.spelled)
         else:
             component, module = group.target
-            update = group.update(path, tensors, header.metadata)
-            shape = _weight_shape(modules[component], module)
-            fitted = fit(update, shape)
+            shape = _weight_shape(live[component], module)
+            built = group.build(path, tensors, source.metadata, shape)
+            fitted = fit(built, shape)
             if fitted is None:
-                mismatched.append(f"{component} {module} (file {update.shape}, model {shape})")
+                mismatched.append(f"{component} {module} ({_sizes(built, group, header)}, model {shape})")
             else:
-                components.setdefault(component, {})[module] = fitted
+                fitting.append((component, module, fitted))
                 matched.append(f"{component} {module}")
     report = LoadReport(
-        path.name, tuple(matched), tuple(unmatched), tuple(mismatched), tuple(unsupported), tuple(unknown)
+        path.name,
+        tuple(matched),
+        tuple(unmatched),
+        tuple(mismatched),
+        tuple(unsupported),
+        tuple(unknown),
+        _made_for(header),
     )
-    _refuse_other_base(path, header, report, modules)
-    return Adapter(name or path.stem, components, dict(header.metadata)), report
+    return _Part(source, report, fitting)
+
+
+def _sizes(built: Built, group: Group, header: Header) -> str:
+    """What the file has for a module of another size."""
+    if built.low_rank is not None:
+        return f"file {built.low_rank.shape}"
+    shapes = [header.tensors[key].shape for key in group.keys.values() if header.tensors[key].shape]
+    return f"file's factors {', '.join(map(str, shapes))}"
+
+
+def _component_of(source: Source, modules: Modules) -> Modules:
+    """The components that the file may be for. peft's names do not say which of two text encoders it is:
+    there the folder does, or else the size of the first module that both have.
+    """
+    if source.component is not None:
+        return {c: paths for c, paths in modules.items() if c == source.component}
+    if "text_encoder_2" not in modules:
+        return modules
+    known = spellings(modules)
+    for key, entry in source.header.tensors.items():
+        parsed = parse_name(key)
+        if parsed is None or parsed[1].role != "down" or len(known.get(parsed[1].module, [])) < 2:
+            continue
+        fitting = {
+            c
+            for c, path in known[parsed[1].module]
+            if (shape := _weight_shape(modules[c], path)) and shape[1:] == entry.shape[1:]
+        }
+        if len(fitting) == 1:
+            return {c: paths for c, paths in modules.items() if c in fitting}
+    return modules
 
 
 def _weight_shape(paths: Iterable[str], module: str) -> tuple[int, ...] | None:
@@ -126,33 +209,45 @@ def _weight_shape(paths: Iterable[str], module: str) -> tuple[int, ...] | None:
     return None if shape is None else tuple(shape)
 
 
-def _refuse_other_base(path: Path, header: Header, report: LoadReport, modules: Modules) -> None:
-    if not report.matched and not report.mismatched and not report.unmatched:
-        raise AdapterFileError(
-            f"{path}: nothing in it is plain LoRA, so lorastyle cannot use it yet; it holds "
-            f"{report.unsupported[0].rsplit('(', 1)[-1].rstrip(')')}."
-        )
-    downs = {
+def _made_for(header: Header) -> str | None:
+    return (
+        family_from_names(header.tensors)
+        or family_from_metadata(header.metadata)
+        or family_from_width(cross_attention_width(_downs(header)))
+    )
+
+
+def _downs(header: Header) -> dict[str, tuple[int, ...]]:
+    return {
         parsed[1].module: entry.shape
         for key, entry in header.tensors.items()
         if (parsed := parse_name(key)) and parsed[1].role == "down"
     }
-    width = cross_attention_width(downs)
-    made_for = (
-        family_from_names(header.tensors) or family_from_metadata(header.metadata) or family_from_width(width)
-    )
+
+
+def _refuse_other_text(source: Source, modules: Modules) -> None:
+    """Cross-attention that reads text of another width is the surest sign of another base."""
     unet = modules.get("unet", ())
     own = cross_attention_width(
         {p: s for p in unet if (s := _weight_shape(unet, p)) is not None} if isinstance(unet, Mapping) else {}
     )
+    width = cross_attention_width(_downs(source.header))
     if own is not None and width is not None and own != width:
         raise BaseMismatchError(
-            f"{path} was made for {family_title(made_for)}: its cross-attention reads text of width {width}, "
-            f"this base's of {own}. Use it with the base it was made for, or another adapter with this one."
+            f"{source.path} was made for {family_title(_made_for(source.header))}: its cross-attention reads "
+            f"text of width {width}, this base's of {own}. Use it with the base it was made for, or another "
+            "adapter with this one."
         )
-    if not report.matched:
-        example = (*report.mismatched, *report.unmatched)[0]
-        raise BaseMismatchError(
-            f"{path}: none of its modules fits this model; the first is {example}. It was probably made for "
-            f"{family_title(made_for)}. Use it with the base it was made for."
+
+
+def _nothing_fits(path: Path, report: LoadReport) -> AdapterError:
+    left = (*report.mismatched, *report.unmatched)
+    if not left:
+        return AdapterFileError(
+            f"{path}: nothing in it is of a kind that lorastyle can use; it holds "
+            f"{report.unsupported[0].rsplit('(', 1)[-1].rstrip(')')}."
         )
+    return BaseMismatchError(
+        f"{path}: none of its modules fits this model; the first is {left[0]}. It was probably made for "
+        f"{family_title(report.made_for)}. Use it with the base it was made for."
+    )

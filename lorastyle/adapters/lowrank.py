@@ -68,6 +68,12 @@ class LowRank:
         up, down = self.up.flatten(1).float(), self.down.flatten(1).float()
         return (self.scale * (up @ down)).reshape(self.shape)
 
+    def folded(self) -> LowRank:
+        """The same update with a scale of 1: alpha is the rank, and `up` (float32) has taken the rest in."""
+        if self.alpha == self.rank:
+            return self
+        return LowRank(self.down, (self.up.double() * self.scale).float(), float(self.rank))
+
     def balanced(self) -> LowRank:
         """The same update, for float16: powers of two moved between `up` and `down`, which changes no digit.
 

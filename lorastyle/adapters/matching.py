@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from lorastyle.errors import AdapterFileError
+from lorastyle.errors import AdapterFileError, BaseMismatchError
 
-from .formats import FORMATS, Format, TensorName, parse_name
+from .families import family_from_names, family_title
+from .formats import FORMATS, UNSUPPORTED, Format, TensorName, parse_name
 from .header import Header
 from .lowrank import LowRank, is_finite
+from .updates import Built, build
 
-Spellings = Mapping[str, list[tuple[Format, str, str]]]
+Spellings = Mapping[str, list[tuple[str, str]]]
+"""{name in a file: the (component, module path)s of the model that a format spells so}"""
+
+_TRANSFORMER = ("transformer.", "lora_transformer_", "lycoris_transformer_blocks_", "lora_te3_")
 
 
 def spellings(modules: Mapping[str, Iterable[str]]) -> Spellings:
-    """{name in a file: the modules of the model that a format spells so}."""
-    found: dict[str, list[tuple[Format, str, str]]] = {}
+    """Every name that any format has for the modules of a model."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for component, paths in modules.items():
         for path in paths:
-            for fmt in FORMATS:
-                for spelled in fmt.spellings(component, path):
-                    found.setdefault(spelled, []).append((fmt, component, path))
+            for spelled in {name for fmt in FORMATS for name in fmt.spellings(component, path)}:
+                found.setdefault(spelled, []).append((component, path))
     return found
 
 
@@ -36,46 +42,52 @@ class Group:
     spelled: str
     target: tuple[str, str] | None  # (component, module path) of the model
     keys: dict[str, str]  # role: key
-    unsupported: str
+    algorithms: set[str]
 
-    def update(self, path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> LowRank:
-        """The update these tensors make, in float32.
+    @property
+    def unsupported(self) -> str:
+        """The algorithm that is not read, if that is what these tensors are."""
+        return next(iter(sorted(self.algorithms & UNSUPPORTED)), "")
+
+    def build(
+        self,
+        path: Path,
+        tensors: Mapping[str, Tensor],
+        metadata: Mapping[str, str],
+        shape: tuple[int, ...] | None,
+    ) -> Built:
+        """The updates these tensors make, in float32.
 
         Raises:
             AdapterFileError: a factor is missing, holds NaN, or does not fit the other.
         """
-        if missing := [role for role in ("down", "up") if role not in self.keys]:
-            raise AdapterFileError(
-                f"{path}: {self.spelled} has no {' and no '.join(missing)} factor; the file is incomplete. "
-                "Download or export it again."
-            )
-        parts = {role: tensors[key].float() for role, key in self.keys.items()}
+        parts = {role: _floating(tensors[key]) for role, key in self.keys.items()}
         for role, tensor in parts.items():
-            if not is_finite(tensor):
+            if tensor.is_floating_point() and not is_finite(tensor):
                 raise AdapterFileError(
                     f"{path}: {self.keys[role]} holds NaN or infinity, which turns every picture black. "
                     "Use an earlier checkpoint, or train again with a lower learning rate."
                 )
+        component, module = self.target or ("", self.spelled)
+
+        def default_alpha(rank: int) -> float:
+            return self.fmt.default_alpha(component, module, rank, metadata)
+
         try:
-            down = _tucker(parts["mid"], parts["down"]) if "mid" in parts else parts["down"]
-            alpha = (
-                float(parts["alpha"])
-                if "alpha" in parts
-                else self.fmt.default_alpha(*(self.target or ("", self.spelled)), down.shape[0], metadata)
-            )
-            return LowRank(down, parts["up"], alpha)
+            return build(parts, default_alpha, shape)
         except (
             ValueError,
+            TypeError,
             RuntimeError,
             IndexError,
-            OverflowError,
+            ArithmeticError,
         ) as error:  # shapes that do not go together
-            raise AdapterFileError(f"{path}: {self.spelled}: {error}") from error
+            reason = str(error).rstrip(".")
+            raise AdapterFileError(f"{path}: {self.spelled}: {reason}.") from error
 
 
-def _tucker(mid: Tensor, down: Tensor) -> Tensor:
-    """LoCon's `mid` (r, r, h, w) after `down` (r, in, 1, 1), as one down factor (r, in, h, w)."""
-    return (mid.flatten(2).movedim(2, 0) @ down.flatten(1)).movedim(0, 2).unflatten(2, mid.shape[2:])
+def _floating(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in (torch.int16, torch.int32, torch.int64) else tensor.float()
 
 
 def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Group], list[str]]:
@@ -93,10 +105,9 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
             continue
         fmt, name = parsed
         target = _target(path, name, known)
-        group = groups.setdefault(target or name.module, Group(fmt, name.module, target, {}, ""))
-        if name.role == "unsupported":
-            groups[target or name.module] = Group(fmt, name.module, target, group.keys, name.detail)
-        elif name.role in group.keys:
+        group = groups.setdefault(target or name.module, Group(fmt, name.module, target, {}, set()))
+        group.algorithms.add(name.algorithm)
+        if name.role in group.keys:
             raise AdapterFileError(
                 f"{path}: {key} and {group.keys[name.role]} are the same tensor of one module."
             )
@@ -110,11 +121,11 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
 def _target(path: Path, name: TensorName, known: Spellings) -> tuple[str, str] | None:
     hits = known.get(name.module, [])
     if len(hits) > 1:
-        both = " and ".join(hit[2] for hit in hits[:2])
+        both = " and ".join(path if hits[0][0] == hits[1][0] else f"{c}.{path}" for c, path in hits[:2])
         raise AdapterFileError(
             f"{path}: {name.module} could be {both} of this model; its names are ambiguous."
         )
-    return hits[0][1:] if hits else None
+    return hits[0] if hits else None
 
 
 def _no_adapter(header: Header) -> str:
@@ -124,21 +135,47 @@ def _no_adapter(header: Header) -> str:
         for name in names
     ):
         return "this is a whole checkpoint, not an adapter. Use it as the base, and an adapter file here."
-    if any(name.startswith("base_model.model.") for name in names):
-        return "this is peft's adapter_model.safetensors, which is not read yet. Export it for diffusers."
-    if any(".processor." in name or "_lora." in name for name in names):
-        return "its names are those of diffusers before 0.20. Load and save it again with a newer diffusers."
     shown = ", ".join(repr(name) for name in names[:3]) or "no tensor at all"
     known = ", ".join(fmt.name for fmt in FORMATS)
     return f"no adapter in a format that lorastyle knows ({known}); it holds {shown}."
 
 
-def fit(update: LowRank, shape: tuple[int, ...] | None) -> LowRank | None:
-    """The update in the weight's shape, Linear or 1x1 Conv2d; None if it is of another size."""
-    if shape is None or update.shape == shape:
+def fit(built: Built, shape: tuple[int, ...] | None) -> Built | None:
+    """The updates for a weight of this shape, a low-rank one in it; None if they are of another size."""
+    if shape is None:
+        return built
+    low_rank = None if built.low_rank is None else _reshaped(built.low_rank, shape)
+    missing = built.low_rank is not None and low_rank is None
+    if missing or (built.dense is not None and not built.dense.fits(shape)):
+        return None
+    return Built(low_rank, built.dense)
+
+
+def _reshaped(update: LowRank, shape: tuple[int, ...]) -> LowRank | None:
+    """In the weight's own form, Linear or Conv2d: a 1x1 convolution holds the numbers of a Linear, and some
+    files have a convolution's kernel flat.
+    """
+    if update.shape == shape:
         return update
     if len(shape) == 2 and update.shape == (*shape, 1, 1):
         return LowRank(update.down.flatten(1), update.up.flatten(1), update.alpha)
-    if len(shape) == 4 and (*update.shape, 1, 1) == shape:
-        return LowRank(update.down[..., None, None], update.up[..., None, None], update.alpha)
+    if len(shape) == 4 and update.shape == (shape[0], math.prod(shape[1:])):
+        down = update.down.reshape(update.rank, *shape[1:])
+        return LowRank(down, update.up[..., None, None], update.alpha)
     return None
+
+
+def refuse_other_architectures(path: Path, header: Header) -> None:
+    """Adapters of diffusion transformers are told apart, and not looked into.
+
+    Raises:
+        BaseMismatchError: it is one.
+    """
+    family = family_from_names(header.tensors)
+    if family not in ("sd3", "flux") and not any(name.startswith(_TRANSFORMER) for name in header.tensors):
+        return
+    made_for = family_title(family) if family in ("sd3", "flux") else "a diffusion transformer"
+    raise BaseMismatchError(
+        f"{path} was made for {made_for}, and lorastyle draws with Stable Diffusion 1.x, 2.x and XL. "
+        "Use an adapter made for one of these."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,67 +15,121 @@ from lorastyle.errors import AdapterError, AdapterFileError, near_miss
 
 from .adapter import Adapter
 from .files import write_tensors
-from .formats import kohya
+from .folder import write_folder
+from .formats import diffusers, kohya
+from .formats.lora_tensors import check_peft_can_hold
 from .load import load_adapter_report
 from .lowrank import LowRank, is_finite
 from .metadata import file_metadata
+from .updates import DoRA, Update
 
 # Largest relative error of a delta (Frobenius norm) that rounding both factors can explain, with room to
 # spare.
 _TOLERANCE: Mapping[str, float] = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5}
+_TENSORS = {"kohya": kohya.write, "diffusers": diffusers.write}
+FORMATS = ("kohya", "diffusers", "peft")
+"""What `save_adapter` can write."""
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def save_adapter(adapter: Adapter, path: str | os.PathLike[str], *, dtype: str = "float16") -> Path:
-    """Write `adapter` as a safetensors file with kohya's names, and answer with its path.
+def save_adapter(
+    adapter: Adapter,
+    path: str | os.PathLike[str],
+    *,
+    dtype: str = "float16",
+    format: str = "kohya",
+    private: bool = False,
+) -> Path:
+    """Write `adapter` where every tool can read it, and answer with its path.
 
-    One alpha per component is written and the rest of each scale is folded into `up`, so that every reader
-    draws the same picture. The file is complete or it is not there: it is written beside `path`, read back,
-    compared module by module with what was given, and only then renamed. A file already there is replaced.
+    Names and scales are written so that every reader draws the same picture: with kohya's names one alpha per
+    component, and the rest of each scale is folded into `up`; with diffusers' names all of it is. What is
+    written is complete or it is not there: it is written beside `path`, read back, compared module by module
+    with what was given, and only then renamed. A file already there is replaced.
 
     Args:
         dtype: "float16", "bfloat16" or "float32". A module that it cannot hold (values out of its range) is
             stored in float32.
+        format: "kohya", which A1111, ComfyUI, kohya's and diffusers' programs read; "diffusers", dotted
+            names; or "peft", a new folder with a subfolder for each component.
+        private: write captions, folder names and paths that the adapter's metadata carry, which are left out
+            otherwise.
 
     Raises:
-        AdapterError: nothing to write, a value that is not a number, an unknown dtype.
+        AdapterError: nothing to write, a value that is not a number, an unknown dtype or format.
         AdapterFileError: the file cannot be written, or does not read back as the same adapter.
     """
     path = Path(path)
-    if dtype not in _DTYPES:
-        raise AdapterError(
-            f"dtype is {dtype!r}; allowed are {', '.join(_DTYPES)}.{near_miss(dtype, _DTYPES)}"
-        )
-    if path.suffix != ".safetensors":
-        raise AdapterFileError(f"{path}: an adapter file's name must end in .safetensors.")
+    for what, value, allowed in (("dtype", dtype, _DTYPES), ("format", format, FORMATS)):
+        if value not in allowed:
+            raise AdapterError(
+                f"{what} is {value!r}; allowed are {', '.join(allowed)}.{near_miss(value, allowed)}"
+            )
+    _check_place(path, format)
     if adapter.parameters == 0:
         raise AdapterError(f"Adapter {adapter.name!r} holds no update, so there is nothing to save.")
-    exact = _one_alpha(adapter)
-    for component, module, update in (*adapter.updates(), *exact.updates()):
+    exact = _prepared(adapter, format)
+    everything = (*adapter.updates(), *adapter.dense_updates(), *exact.updates(), *exact.dense_updates())
+    for component, module, update in everything:
         if not update.finite:
             raise AdapterError(
                 f"{component} {module} of adapter {adapter.name!r} holds NaN or infinity; "
                 "nothing was written. Training went wrong before this: try a lower learning rate."
             )
-    tensors = kohya.write(_rounded(exact, dtype))
-    metadata = file_metadata(adapter)
+    rounded, metadata = _rounded(exact, dtype), file_metadata(adapter, format=format, private=private)
+
+    def check(written: Path) -> None:
+        _compare(adapter, rounded, written, dtype)
+
     try:
-        write_tensors(path, tensors, metadata, check=lambda path: _compare(adapter, tensors, path, dtype))
+        if format == "peft":
+            write_folder(rounded, path, metadata, check=check)
+        else:
+            write_tensors(path, _TENSORS[format](rounded), metadata, check=check)
     except OSError as error:
-        raise AdapterFileError(_advice(path, error, sum(t.nbytes for t in tensors.values()))) from error
+        size = rounded.parameters * _DTYPES[dtype].itemsize
+        raise AdapterFileError(_advice(path, error, size)) from error
     return path
 
 
-def _one_alpha(adapter: Adapter) -> Adapter:
-    """One alpha per component, and the factors in float32 on the CPU."""
+def _check_place(path: Path, format: str) -> None:
+    if format != "peft":
+        if path.suffix != ".safetensors":
+            raise AdapterFileError(f"{path}: an adapter file's name must end in .safetensors.")
+    elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise AdapterFileError(f"{path}: is there already; a peft folder needs a name that is free.")
+
+
+def _prepared(adapter: Adapter, format: str) -> Adapter:
+    """The scales as the format wants them, and the factors in float32 on the CPU."""
+    if format == "kohya":
+        adapter = kohya.with_constant_alpha(adapter)
+    else:
+        check_peft_can_hold(adapter, format)
+    fold = format == "diffusers"
     components = {
-        component: {
-            path: LowRank(update.down.detach().cpu().float(), update.up.detach().cpu().float(), update.alpha)
-            for path, update in kohya.constant_alpha(modules).items()
-        }
+        component: {p: _on_cpu(u.folded() if fold else u) for p, u in modules.items()}
         for component, modules in adapter.components.items()
     }
-    return Adapter(adapter.name, components, adapter.metadata)
+    dense = {
+        component: {p: (_folded(u) if fold else u).mapped(_plain) for p, u in modules.items()}
+        for component, modules in adapter.dense.items()
+    }
+    return Adapter(adapter.name, components, adapter.metadata, dense)
+
+
+def _folded(update: Update) -> Update:
+    inside = update.inside if isinstance(update, DoRA) else None
+    return replace(update, inside=inside.folded()) if isinstance(inside, LowRank) else update
+
+
+def _on_cpu(update: LowRank) -> LowRank:
+    return LowRank(_plain(update.down), _plain(update.up), update.alpha)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu()
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _rounded(adapter: Adapter, dtype: str) -> Adapter:
@@ -83,7 +138,20 @@ def _rounded(adapter: Adapter, dtype: str) -> Adapter:
         component: {path: _round(update, dtype) for path, update in modules.items()}
         for component, modules in adapter.components.items()
     }
-    return Adapter(adapter.name, components, adapter.metadata)
+
+    def rounded(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        coarse = tensor.to(_DTYPES[dtype])
+        lost = float((coarse.double() - tensor.double()).norm())
+        fine = is_finite(coarse) and lost <= _TOLERANCE[dtype] * float(tensor.double().norm())
+        return coarse if fine else tensor
+
+    dense = {
+        component: {path: update.mapped(rounded) for path, update in modules.items()}
+        for component, modules in adapter.dense.items()
+    }
+    return Adapter(adapter.name, components, adapter.metadata, dense)
 
 
 def _round(exact: LowRank, dtype: str) -> LowRank:
@@ -100,16 +168,26 @@ def _round(exact: LowRank, dtype: str) -> LowRank:
     return LowRank(down, up, exact.alpha) if lost.norm() <= _TOLERANCE[dtype] * source.norm() else exact
 
 
-def _compare(adapter: Adapter, tensors: Mapping[str, Tensor], temporary: Path, dtype: str) -> None:
-    """Read the file back: the same bits as were meant to be written, and the same deltas as the adapter's."""
-    shapes = {c: {path: u.shape for path, u in modules.items()} for c, modules in adapter.components.items()}
-    again, report = load_adapter_report(temporary, shapes, name=adapter.name)
-    if not report.complete or len(report.matched) != sum(1 for _ in adapter.updates()):
+def _compare(adapter: Adapter, rounded: Adapter, written: Path, dtype: str) -> None:
+    """Read it back: the same bits as were meant to be written, and the same deltas as the adapter's."""
+    shapes: dict[str, dict[str, tuple[int, ...] | None]] = {}
+    for component, path, _ in adapter.dense_updates():
+        shapes.setdefault(component, {})[path] = None
+    for component, path, update in adapter.updates():
+        shapes.setdefault(component, {})[path] = update.shape
+    again, report = load_adapter_report(written, shapes, name=adapter.name)
+    if not report.complete or len(report.matched) != sum(len(paths) for paths in shapes.values()):
         raise _differs(report.summary())
-    stored = kohya.write(again)
-    for key, tensor in tensors.items():
-        if not torch.equal(tensor.float(), stored[key].float()):
-            raise _differs(f"tensor {key} changed on its way to the disk")
+    for component, path, meant in rounded.updates():
+        stored = again.components[component][path]
+        for factor, value in (("down", meant.down), ("up", meant.up)):
+            if not torch.equal(value.float(), getattr(stored, factor)):
+                raise _differs(f"{factor} of {component} {path} changed on its way to the disk")
+    for component, path, update in rounded.dense_updates():
+        found = again.dense[component][path].tensors()
+        for end, value in update.tensors().items():
+            if end not in found or not torch.equal(value.double(), found[end].double()):
+                raise _differs(f"{end} of {component} {path} changed on its way to the disk")
     for component, path, update in adapter.updates():
         size, error = update.norm(), _distance(update, again.components[component][path])
         # Where the factors nearly cancel, float32 itself is coarse beside their product.

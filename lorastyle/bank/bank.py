@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lorastyle.adapters import Adapter, LowRank
 from lorastyle.errors import AdapterError, near_miss
@@ -16,6 +15,7 @@ from .checks import finite_scale, probability, trained_factor
 from .frozen import Frozen
 from .fuse import check_fusable, fused_weight
 from .layers import GatedLayer, Trainable, factor_shapes
+from .patches import Patches
 from .residents import Resident, check_components, fit_adapter, refuse_other_banks, refuse_shared
 from .slots import Slot, wrap
 from .targets import select_targets
@@ -28,8 +28,9 @@ class AdapterBank:
     wrapped module is never copied or changed: `detach()` puts the same objects back where they were. A module
     without an adapter whose scale is not zero computes what it always did, to the bit.
 
-    While adapters are attached, `model.state_dict()` has the base's keys and tensors only; `export` gives the
-    adapters. `model.named_parameters()` shows the wrapped modules one level deeper, under `.base`.
+    While adapters are attached, `model.state_dict()` has the base's keys only, and the base's tensors but for
+    weights that updates other than low rank are added to; `export` gives the adapters.
+    `model.named_parameters()` shows the wrapped modules one level deeper, under `.base`.
 
     Not for use from several threads at once: the model is shared state.
 
@@ -48,6 +49,7 @@ class AdapterBank:
         self._trainable: str | None = None
         self._trained: list[Slot] = []  # where the trainable lives, in the order of its targets
         self._frozen = Frozen()  # what to thaw when it leaves
+        self._patches = Patches()  # what is not low rank
         self._disabled = 0
         self._fused = False
 
@@ -81,6 +83,9 @@ class AdapterBank:
     def add(self, adapter: Adapter, *, scale: float = 1.0) -> None:
         """Make an adapter resident. Everything is checked before anything changes.
 
+        What of it is not low rank (LoKr, DoRA, norms, ...) is added to the weights themselves, at once and
+        whenever scales change; the originals are kept and put back.
+
         Args:
             scale: the user's multiplier, for every component; 0 is off, 1 is as trained, negative is the
                 opposite.
@@ -93,10 +98,14 @@ class AdapterBank:
         refuse_other_banks(self._components, self._slots)
         self._check_new_name(adapter.name)
         scale = finite_scale(adapter.name, scale)
-        residents = fit_adapter(adapter, self._components)
+        residents, dense = fit_adapter(adapter, self._components)
         with self._or_leave(adapter.name):
             self._adapters[adapter.name] = adapter
-            self._settle(adapter.name, residents, scale)
+            places = (*residents, *dense)
+            self._scales[adapter.name] = dict.fromkeys((place.component for place in places), scale)
+            self._settle(adapter.name, residents)
+            self._patches.add(adapter.name, dense)
+            self._patches.refresh(self._scales)
 
     def create(
         self,
@@ -144,8 +153,10 @@ class AdapterBank:
         refuse_shared(name, residents, self._components)
         with self._or_leave(name), torch.inference_mode(False):
             self._trainable = name
-            self._frozen.freeze(self._components.values())
-            self._trained = self._settle(name, residents, 1.0)
+            with self._patches.lifted(self._scales):
+                self._frozen.freeze(self._components.values())
+            self._scales[name] = dict.fromkeys(paths, 1.0)
+            self._trained = self._settle(name, residents)
             generator = torch.Generator().manual_seed(seed)
             for slot in self._trained:
                 down, up = factor_shapes(slot.layer.base, rank)
@@ -169,6 +180,7 @@ class AdapterBank:
             self._frozen.thaw()
         del self._scales[name]
         self._adapters.pop(name, None)
+        self._patches.remove(name, self._scales)
         for slot in list(self._slots.values()):
             left = slot.residents.pop(name, None)
             if not slot.residents:
@@ -220,10 +232,12 @@ class AdapterBank:
         try:
             for slot in changed:
                 slot.refresh(new)
+            self._patches.refresh(new)
         except BaseException:  # no memory to stack what was switched on
             self._scales = before
             for slot in changed:
                 slot.refresh(before)
+            self._patches.refresh(before)
             raise
 
     @contextmanager
@@ -247,7 +261,8 @@ class AdapterBank:
         self.restore()
         self._bypass(+1)
         try:
-            yield
+            with self._patches.lifted(self._scales):
+                yield
         finally:
             self._bypass(-1)
             if fused and self._slots:
@@ -287,7 +302,7 @@ class AdapterBank:
         self._check_known(name)
         if name != self._trainable:
             adapter = self._adapters[name]
-            return Adapter(name, adapter.components, {**adapter.metadata, **metadata})
+            return Adapter(name, adapter.components, {**adapter.metadata, **metadata}, adapter.dense)
         components: dict[str, dict[str, LowRank]] = {}
         for slot in self._trained:
             resident = slot.residents[name]
@@ -318,7 +333,9 @@ class AdapterBank:
             # An inference tensor in a weight's place could never be used where gradients are wanted.
             with torch.inference_mode(False):
                 for slot, updates in active:
-                    slot.layer.fuse(fused_weight(cast(Tensor, slot.layer.base.weight), updates))
+                    base = slot.layer.base
+                    dense = self._patches.dense(base, self._scales)
+                    slot.layer.fuse(fused_weight(self._patches.original(base), updates, dense))
         except BaseException:
             self.restore()
             raise
@@ -352,9 +369,8 @@ class AdapterBank:
                 self.remove(name)
             raise
 
-    def _settle(self, name: str, residents: Sequence[Resident], scale: float) -> list[Slot]:
+    def _settle(self, name: str, residents: Sequence[Resident]) -> list[Slot]:
         """Wrap what is not wrapped yet and move the residents in."""
-        self._scales[name] = dict.fromkeys((resident.component for resident in residents), scale)
         slots = self._slots_for(residents)
         for slot, resident in zip(slots, residents, strict=True):
             slot.residents[name] = resident

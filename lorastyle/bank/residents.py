@@ -6,11 +6,12 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
-from lorastyle.adapters import Adapter, LowRank
+from lorastyle.adapters import Adapter, LowRank, Update
 from lorastyle.errors import AdapterError, BaseMismatchError, near_miss
 
+from .fuse import replaceable
 from .layers import GatedLayer, factor_shapes
 from .targets import adaptable_modules
 
@@ -26,6 +27,16 @@ class Resident:
     component: str
     path: str
     update: LowRank | None
+
+
+@dataclass(frozen=True, eq=False)
+class DenseResident:
+    """One adapter's place at one module that is changed in its weight itself."""
+
+    component: str
+    path: str
+    module: nn.Module
+    update: Update
 
 
 def check_components(components: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -61,17 +72,20 @@ def refuse_other_banks(components: Mapping[str, nn.Module], own: Container[nn.Mo
                 )
 
 
-def fit_adapter(adapter: Adapter, components: Mapping[str, nn.Module]) -> list[Resident]:
-    """The adapter's updates, each in the shape that its module wants.
+def fit_adapter(
+    adapter: Adapter, components: Mapping[str, nn.Module]
+) -> tuple[list[Resident], list[DenseResident]]:
+    """The adapter's updates, each in the shape that its module wants: those of low rank, and the others.
 
     A 1x1 Conv2d and a Linear hold the same numbers, and files write either for the same module: both are
     accepted.
 
     Raises:
         BaseMismatchError: components, modules or shapes that the model does not have (the first few).
-        AdapterError: the adapter changes nothing, or changes one shared module twice.
+        AdapterError: the adapter changes nothing, or changes one shared module twice; or it changes weights
+            themselves, and those of this model cannot be replaced.
     """
-    absent = [name for name in adapter.components if name not in components]
+    absent = [name for name in {**adapter.components, **adapter.dense} if name not in components]
     if absent:
         raise BaseMismatchError(
             f"Adapter {adapter.name!r} changes {', '.join(absent)}, "
@@ -96,15 +110,48 @@ def fit_adapter(adapter: Adapter, components: Mapping[str, nn.Module]) -> list[R
                 problems.append(f"{place}: {error}")
                 continue
             residents.append(Resident(component, path, fitted))
+    dense = _fit_dense(adapter, components, problems)
     if problems:
         raise BaseMismatchError(_mismatch(adapter, problems))
-    if not residents:
+    if not residents and not dense:
         raise AdapterError(f"Adapter {adapter.name!r} changes no module.")
     refuse_shared(adapter.name, residents, components)
-    return residents
+    refuse_shared(adapter.name, dense, components)
+    return residents, dense
 
 
-def refuse_shared(name: str, residents: Sequence[Resident], components: Mapping[str, nn.Module]) -> None:
+def _fit_dense(
+    adapter: Adapter, components: Mapping[str, nn.Module], problems: list[str]
+) -> list[DenseResident]:
+    found: list[DenseResident] = []
+    for component, path, update in adapter.dense_updates():
+        place = f"{component}.{path}"
+        try:
+            module = _submodule(components[component], path)
+        except AttributeError:
+            problems.append(f"{place} does not exist.")
+            continue
+        module = module.base if isinstance(module, GatedLayer) else module
+        if why := replaceable(module):
+            raise AdapterError(
+                f"Adapter {adapter.name!r} is a {update.algorithm}, which is added to the weights, and it "
+                f"cannot be added to {place}: {why} Load the base whole, in 16 or 32 bits."
+            )
+        weight = cast(Tensor, module.weight)
+        if not update.fits(tuple(weight.shape)):
+            problems.append(f"{place}: a {update.algorithm} of another size than {tuple(weight.shape)}")
+        elif update.bias is not None and getattr(module, "bias", None) is None:
+            problems.append(f"{place} has no bias, and the adapter changes one")
+        elif update.bias is not None and cast(Tensor, module.bias).shape != update.bias.shape:
+            problems.append(f"{place}: a bias of {update.bias.numel()}, where the model's is another size")
+        else:
+            found.append(DenseResident(component, path, module, update))
+    return found
+
+
+def refuse_shared(
+    name: str, residents: Sequence[Resident | DenseResident], components: Mapping[str, nn.Module]
+) -> None:
     """An adapter lives at a module once, however many paths lead there.
 
     Raises:
@@ -153,7 +200,7 @@ def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _mismatch(adapter: Adapter, problems: list[str]) -> str:
-    total = sum(len(updates) for updates in adapter.components.values())
+    total = sum(len(u) for u in (*adapter.components.values(), *adapter.dense.values()))
     made_for = f" It was made for {adapter.family}." if adapter.family else ""
     more = f"\n  and {len(problems) - 4} more" if len(problems) > 4 else ""
     listed = "".join(f"\n  {problem}" for problem in problems[:4])

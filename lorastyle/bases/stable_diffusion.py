@@ -311,11 +311,13 @@ class StableDiffusion:
         return [component for component in self.components if component in TEXT_ENCODERS]
 
     def module_names(self) -> dict[str, list[str]]:
-        """Dotted paths of every Linear and Conv2d, per component."""
+        """Dotted paths of every Linear, Conv2d and norm layer, per component."""
         return {component: list(shapes) for component, shapes in self._shapes.items()}
 
     def module_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Weight shape of every Linear (out, in) and Conv2d (out, in, kh, kw): {component: {path: shape}}."""
+        """Weight shape of every Linear (out, in), Conv2d (out, in, kh, kw) and norm layer (channels,):
+        {component: {path: shape}}.
+        """
         return {component: dict(shapes) for component, shapes in self._shapes.items()}
 
     @contextmanager
@@ -364,6 +366,7 @@ def _weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
         else tuple(layer.weight.shape)
         for path, layer in module.named_modules()
         if isinstance(layer, (nn.Linear, nn.Conv2d))
+        or (isinstance(layer, (nn.LayerNorm, nn.GroupNorm)) and layer.weight is not None)  # pyright: ignore[reportUnnecessaryComparison]
     }
 
 

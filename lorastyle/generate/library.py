@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lorastyle.adapters import is_adapter_folder
 from lorastyle.errors import AdapterError, near_miss
 
 SUFFIX = ".safetensors"
@@ -35,7 +36,7 @@ def find_adapter(name: str, digest: str | None = None) -> Path:
 def look_up(name: str) -> Path | None:
     """As `find_adapter`, without an explanation where there is none."""
     path = expanded(name)
-    if _is_file(path):
+    if _is_file(path) or is_adapter_folder(path):
         return path
     if path.parent == Path("."):  # a bare name
         file_name = name if name.lower().endswith(SUFFIX) else name + SUFFIX

@@ -71,9 +71,9 @@ def test_weights_outweigh_metadata_that_disagrees(tmp_path: Path) -> None:
 
 def test_other_algorithms_are_counted_not_hidden(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
-    safetensors.torch.save_file({"lora_unet_x.hada_w1_a": torch.ones(2, 3)}, file)
+    safetensors.torch.save_file({"lora_unet_x.a1.weight": torch.ones(2, 3)}, file)
     info = read_info(file)
-    assert dict(info.unsupported) == {"LoHa": 1} and "not read:         1 module of LoHa" in info.describe()
+    assert dict(info.unsupported) == {"GLoRA": 1} and "not read:         1 module of GLoRA" in info.describe()
     safetensors.torch.save_file({"weight": torch.ones(2, 3)}, file)
     with pytest.raises(AdapterFileError, match="holds 'weight'"):
         read_info(file)

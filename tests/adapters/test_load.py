@@ -176,7 +176,7 @@ def test_modules_that_do_not_fit_are_named(tmp_path: Path) -> None:
         **kohya(TO_Q, low_rank((24, 20), 4, 4.0)),
         **kohya(CONV, low_rank((24, 21, 3, 3), 4, 4.0)),
         **kohya("nowhere.to_q", low_rank((24, 20), 4, 4.0)),
-        "lora_unet_mid_block_resnets_0_time_emb_proj.hada_w1_a": torch.ones(2, 2),
+        "lora_unet_mid_block_resnets_0_time_emb_proj.a1.weight": torch.ones(2, 2),
         "something.else": torch.ones(2),
     }
     file = write(tmp_path / "a.safetensors", tensors)
@@ -185,7 +185,7 @@ def test_modules_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert report.matched == (f"unet {TO_Q}",)
     assert report.unmatched == ("lora_unet_nowhere_to_q",)
     assert report.mismatched == (f"unet {CONV} (file (24, 21, 3, 3), model (24, 20, 3, 3))",)
-    assert report.unsupported == ("lora_unet_mid_block_resnets_0_time_emb_proj (LoHa)",)
+    assert report.unsupported == ("lora_unet_mid_block_resnets_0_time_emb_proj (GLoRA)",)
     with pytest.warns(
         AdapterWarning, match=r"1 of 4 modules fit this model; left out: lora_unet_nowhere_to_q"
     ):
@@ -214,8 +214,6 @@ def test_another_text_width_is_another_base(tmp_path: Path) -> None:
     [
         ("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", "Stable Diffusion XL"),
         ("lora_te2_text_model_encoder_layers_0_mlp_fc1", "Stable Diffusion XL"),
-        ("lora_unet_double_blocks_0_img_attn_qkv", "Flux"),
-        ("lora_unet_joint_blocks_0_x_block_attn_qkv", "Stable Diffusion 3"),
     ],
 )
 def test_nothing_fits(tmp_path: Path, key: str, family: str) -> None:
@@ -226,13 +224,30 @@ def test_nothing_fits(tmp_path: Path, key: str, family: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "family"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv", "Flux"),
+        ("lora_unet_joint_blocks_0_x_block_attn_qkv", "Stable Diffusion 3"),
+        ("transformer.single_transformer_blocks.0.attn.to_q", "Flux"),
+        ("transformer.transformer_blocks.0.attn.to_q", "a diffusion transformer"),
+    ],
+)
+def test_adapters_of_transformers_are_refused(tmp_path: Path, key: str, family: str) -> None:
+    update = low_rank((24, 20), 4, 4.0)
+    tensors = {f"{key}.lora_A.weight": update.down, f"{key}.lora_B.weight": update.up}
+    fitting = kohya(TO_Q, low_rank((24, 20), 4, 4.0))
+    with pytest.raises(BaseMismatchError, match=f"made for {family}, and lorastyle draws with"):
+        load_adapter(write(tmp_path / "a.safetensors", {**tensors, **fitting}), NAMES)
+    load_adapter(write(tmp_path / "b.safetensors", fitting), NAMES)
+
+
+@pytest.mark.parametrize(
     ("keys", "why"),
     [
         (["model.diffusion_model.input_blocks.0.0.weight"], "whole checkpoint"),
-        (["base_model.model.down_blocks.0.to_q.lora_A.weight"], "peft"),
-        (["down_blocks.0.attn1.processor.to_q_lora.down.weight"], "before 0.20"),
         (["weight"], "no adapter in a format that lorastyle knows .*'weight'"),
-        ([f"lora_unet_{TO_Q.replace('.', '_')}.lokr_w1"], "nothing in it is plain LoRA.*LoKr"),
+        ([f"lora_unet_{TO_Q.replace('.', '_')}.a1.weight"], "a kind that lorastyle can use.*GLoRA"),
+        ([f"lora_unet_{TO_Q.replace('.', '_')}.lokr_w1"], "has no w2_a and no w2_b factor"),
         ([f"lora_unet_{TO_Q.replace('.', '_')}.lora_down.weight"], "has no up factor"),
         ([f"unet.{TO_Q}.lora_A.weight", f"unet.{TO_Q}.lora.down.weight"], "the same tensor of one module"),
     ],
@@ -246,8 +261,8 @@ def test_files_without_a_usable_adapter(tmp_path: Path, keys: list[str], why: st
 def test_dora_is_not_applied_as_if_it_were_plain(tmp_path: Path) -> None:
     tensors = kohya(TO_Q, low_rank((24, 20), 4, 4.0))
     tensors[f"lora_unet_{TO_Q.replace('.', '_')}.dora_scale"] = torch.ones(24, 1)
-    with pytest.raises(AdapterFileError, match="DoRA"):
-        load_adapter(write(tmp_path / "a.safetensors", tensors), SHAPES)
+    adapter = load_adapter(write(tmp_path / "a.safetensors", tensors), SHAPES)
+    assert not adapter.components and adapter.dense["unet"][TO_Q].algorithm == "DoRA"
 
 
 def test_nan_and_factors_of_two_ranks_are_refused(tmp_path: Path) -> None:

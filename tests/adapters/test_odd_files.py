@@ -49,15 +49,15 @@ def dotted(path: str = f"unet.{TO_Q}") -> dict[str, Tensor]:
 
 
 def test_tensors_in_unknown_names_are_told(tmp_path: Path) -> None:
-    """Half of an adapter in names of long ago must not be lost in silence."""
-    old = f"unet.{TO_Q.replace('to_q', 'processor.to_q_lora')}"
+    """Half of an adapter in names of times to come must not be lost in silence."""
+    strange = f"unet.{TO_Q}.lora_of_tomorrow"
     tensors = dotted("text_encoder.text_model.encoder.layers.0.self_attn.q_proj")
     tensors = {
         name: tensor[:, :16].contiguous() if "A" in name else tensor[:16] for name, tensor in tensors.items()
     }
-    path = write(tmp_path / "a.safetensors", {**tensors, f"{old}.down.weight": torch.ones(2, 20)})
+    path = write(tmp_path / "a.safetensors", {**tensors, f"{strange}.weight": torch.ones(2, 20)})
     _, report = load_adapter_report(path, SHAPES)
-    assert report.matched and not report.complete and report.unknown == (f"{old}.down.weight",)
+    assert report.matched and not report.complete and report.unknown == (f"{strange}.weight",)
     assert "no known format" in report.summary()
     with pytest.warns(AdapterWarning, match="no known format"):
         load_adapter(path, SHAPES)

@@ -13,7 +13,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from lorastyle.adapters import Adapter, LowRank, read_info, save_adapter
-from lorastyle.bank import select_targets
+from lorastyle.adapters.formats.sgm import sgm_names
+from lorastyle.bank import adaptable_modules, select_targets
 
 PER_RANK = {"attention": 1_451_520, "attention+ff": 2_659_840, "all": 3_977_408 - 3_563_008 + 2_659_840}
 
@@ -47,6 +48,20 @@ def test_unet_presets(unet: UNet2DConditionModel, preset: str, count: int) -> No
     paths = select_targets(unet, [preset], "unet")
     assert len(paths) == count
     assert parameters_per_rank(unet, paths) == PER_RANK[preset]
+
+
+def test_every_module_has_a_name_of_stabilitys(unet: UNet2DConditionModel) -> None:
+    """And the house's own reader of checkpoints, which walks them the other way round, agrees."""
+    from lorastyle.bases.single_file.unet import PREFIX, unet_part
+
+    names = {path: sgm_names(path) for path in adaptable_modules(unet)}
+    assert len(names) == 794 and all(names.values())
+    shapes = {
+        f"{PREFIX}{sgm_names(path.rpartition('.')[0])[0]}.{path.rpartition('.')[2]}": tuple(value.shape)
+        for path, value in unet.state_dict().items()
+    }
+    back = {path: source.key for path, source in unet_part(shapes, head_size=64).sources.items()}
+    assert all(back[f"{path}.weight"] == f"{PREFIX}{name[0]}.weight" for path, name in names.items())
 
 
 def test_text_encoder_presets() -> None:

@@ -52,6 +52,7 @@ def test_end_to_end(base: StableDiffusion, images: Path, out: Path) -> None:
     adapter = load_adapter(out, base.module_names())
     assert adapter.trigger == "ink" and adapter.family == base.family and adapter.ranks == (2,)
     text = json.dumps(dict(adapter.metadata))
+    assert adapter.metadata["modelspec.thumbnail"].startswith("data:image/jpeg")
     assert json.loads(adapter.metadata["lorastyle.recipe"])["steps"] == 4
     for private in (str(images), str(out.parent), "ball0"):
         assert private not in text

@@ -1,87 +1,81 @@
 """Dotted names as diffusers writes them: `unet.<path>.lora_A.weight`, `unet.<path>.lora.down.weight`.
 
-One file may mix both spellings, so every key is taken by itself. There is no alpha tensor: alpha equals the
-rank, unless the `lora_adapter_metadata` of newer files says otherwise.
+One file may mix the spellings of several years, so every key is taken by itself. There is no alpha tensor:
+alpha equals the rank, unless the `lora_adapter_metadata` of newer files says otherwise.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING
 
-from lorastyle.errors import AdapterFileError
+from .lora_config import config_alpha, parse_config
+from .lora_tensors import peft_tensors
+from .naming import COMPONENTS, Format, text_paths, with_text_model
 
-from .naming import COMPONENTS, Format, Role, TensorName, with_text_model
+if TYPE_CHECKING:
+    from torch import Tensor
 
-# `lora_A.<adapter>.weight` keeps the name that the adapter had in memory.
-_SUFFIXES: tuple[tuple[str, Role, str], ...] = (
-    (r"\.(lora_A(\.[^.]+)?|lora(_linear_layer)?\.down|lora_down)\.weight$", "down", ""),
-    (r"\.(lora_B(\.[^.]+)?|lora(_linear_layer)?\.up|lora_up)\.weight$", "up", ""),
-    (r"\.alpha$", "alpha", ""),
-    (r"\.lora_magnitude_vector(\.[^.]+)?(\.weight)?$", "unsupported", "DoRA"),
-    (r"\.dora_scale$", "unsupported", "DoRA"),
-    (r"\.lora_[AB](\.[^.]+)?\.bias$", "unsupported", "LoRA with bias"),
-)
-_METADATA_KEY = "lora_adapter_metadata"
+    from ..adapter import Adapter
+
+METADATA_KEY = "lora_adapter_metadata"
+# a UNet that was saved by itself
+_BARE = ("down_blocks.", "mid_block.", "up_blocks.", "time_embedding.", "add_embedding.")
+_OLD = {"to_out.0": "to_out"}  # in the attention processors of diffusers before 0.20
+_OLD_TEXT = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
 
 
-def _parse(key: str) -> TensorName | None:
-    component = next((c for c in reversed(COMPONENTS) if key.startswith(f"{c}.")), None)
-    if component is None:
-        return None
-    for pattern, role, detail in _SUFFIXES:
-        if found := re.search(pattern, key):
-            return TensorName(component, key[: found.start()], role, detail)
-    return None
+def _owner(module: str) -> str | None:
+    if module.startswith(_BARE) or module in ("conv_in", "conv_out"):
+        return "unet"
+    return next((c for c in reversed(COMPONENTS) if module.startswith(f"{c}.")), None)
 
 
 def _spellings(component: str, path: str) -> tuple[str, ...]:
     if component == "unet":
-        return (f"unet.{path}",)
-    full = with_text_model(path)
-    return tuple(dict.fromkeys(f"{component}.{p}" for p in (full, full.removeprefix("text_model."))))
+        names = [path, *_old(path)]
+        return (*(f"unet.{name}" for name in names), *names)
+    paths = text_paths(path)
+    names = [*paths, *(old for name in paths for old in _old_text(name))]
+    return tuple(f"{component}.{name}" for name in names)
+
+
+def _old(path: str) -> list[str]:
+    for end in ("to_q", "to_k", "to_v", "to_out.0"):
+        if path.endswith(f".{end}"):
+            return [f"{path.removesuffix(end)}processor.{_OLD.get(end, end)}"]
+    return []
+
+
+def _old_text(path: str) -> list[str]:
+    parent, _, end = path.rpartition(".")
+    return [f"{parent}.{_OLD_TEXT[end]}"] if end in _OLD_TEXT else []
 
 
 def _alpha(component: str, path: str, rank: int, metadata: Mapping[str, str]) -> float:
-    if not (text := metadata.get(_METADATA_KEY)):
+    if not (text := metadata.get(METADATA_KEY)):
         return float(rank)
-    settings = _settings(text, component)
-    alpha = settings.get("lora_alpha", rank)
-    patterns = settings.get("alpha_pattern") or {}
-    if isinstance(patterns, dict):
-        for pattern, value in cast("dict[str, object]", patterns).items():
-            if _covers(pattern, path):
-                alpha = value
-                break
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        raise AdapterFileError(f"{_METADATA_KEY} gives {path} the alpha {alpha!r}; a number is needed.")
-    # rank-stabilised LoRA scales by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)
-    return alpha * math.sqrt(rank) if settings.get("use_rslora") is True else float(alpha)
-
-
-def _settings(text: str, component: str) -> dict[str, object]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AdapterFileError(f"{_METADATA_KEY} is not valid JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise AdapterFileError(f"{_METADATA_KEY} is not a JSON object.")
     prefix = f"{component}."
-    everything = cast("dict[str, object]", content)
-    return {key[len(prefix) :]: value for key, value in everything.items() if key.startswith(prefix)}
+    settings = {
+        key[len(prefix) :]: value
+        for key, value in parse_config(text, METADATA_KEY).items()
+        if key.startswith(prefix)
+    }
+    return config_alpha(settings, (path,) if component == "unet" else text_paths(path), rank, METADATA_KEY)
 
 
-def _covers(pattern: str, path: str) -> bool:
-    """Whether peft's `(.*\\.)?(pattern)$` matches. Only literal names: a stranger's regex is not run."""
-    literal = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
-    if not re.fullmatch(r"[\w.\-]+", literal):
-        raise AdapterFileError(
-            f"{_METADATA_KEY} holds the alpha pattern {pattern!r}; only module names are read."
-        )
-    return path == literal or (not pattern.startswith("^") and path.endswith(f".{literal}"))
+def write(adapter: Adapter) -> dict[str, Tensor]:
+    """The tensors of a dotted file, of an adapter whose scales are folded into `up`: alpha is the rank, and
+    no reader needs a number that this family has no place for.
+    """
+    tensors: dict[str, Tensor] = {}
+    for component, path, update in adapter.updates():
+        name = f"{component}.{path if component == 'unet' else with_text_model(path)}"
+        tensors |= {f"{name}.{end}": tensor for end, tensor in peft_tensors(update).items()}
+    for component, path, update in adapter.dense_updates():
+        name = f"{component}.{path if component == 'unet' else with_text_model(path)}"
+        tensors |= {f"{name}.{end}": tensor for end, tensor in peft_tensors(update).items()}
+    return tensors
 
 
-FORMAT = Format("diffusers", _parse, _spellings, _alpha)
+FORMAT = Format("diffusers", _owner, _spellings, _alpha)

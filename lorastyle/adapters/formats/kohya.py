@@ -1,19 +1,22 @@
 """kohya's names, the ones that every tool reads: `lora_unet_down_blocks_0_..._to_q.lora_down.weight`.
 
 A module's dotted path is flattened with `_` and gets a prefix for its component. SD 1.x and 2.x use
-`lora_te_` for the text encoder; bases with two text encoders use `lora_te1_` and `lora_te2_`. An `alpha`
-beside the factors scales them by alpha / rank; a file without one means alpha = rank.
+`lora_te_` for the text encoder; bases with two text encoders use `lora_te1_` and `lora_te2_`, and SDXL's UNet
+has Stability's names inside (`lora_unet_input_blocks_4_1_...`). An `alpha` beside the factors scales them by
+alpha / rank; a file without one means alpha = rank.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lorastyle.errors import AdapterError
 
-from .naming import Format, Role, TensorName, with_text_model
+from .naming import Format, text_paths, with_text_model
+from .sgm import sgm_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,54 +26,47 @@ if TYPE_CHECKING:
 
 _PREFIXES = {
     "lora_unet_": "unet",
+    "oft_unet_": "unet",  # kohya's own OFT
+    "lycoris_": "unet",  # SimpleTuner
     "lora_te_": "text_encoder",
     "lora_te1_": "text_encoder",
     "lora_te2_": "text_encoder_2",
 }
-_ROLES: Mapping[str, Role] = {
-    "lora_down.weight": "down",
-    "lora_up.weight": "up",
-    "lora_mid.weight": "mid",
-    "alpha": "alpha",
-}
-_ALGORITHMS = (
-    ("dora_scale", "DoRA"),
-    ("hada_", "LoHa"),
-    ("lokr_", "LoKr"),
-    ("oft_", "OFT"),
-    ("diff", "full differences"),
-    ("w_norm", "full differences"),
-    ("b_norm", "full differences"),
-    ("on_input", "IA3"),
-    ("weight", "IA3"),
-    ("a1", "GLoRA"),
-    ("a2", "GLoRA"),
-    ("b1", "GLoRA"),
-    ("b2", "GLoRA"),
-)
 
 
-def _parse(key: str) -> TensorName | None:
-    module, _, suffix = key.partition(".")
-    component = next((c for prefix, c in _PREFIXES.items() if module.startswith(prefix)), None)
-    if component is None or not suffix:
+def _owner(module: str) -> str | None:
+    if "." in module:
         return None
-    if suffix in _ROLES:
-        return TensorName(component, module, _ROLES[suffix])
-    algorithm = next((name for start, name in _ALGORITHMS if suffix.startswith(start)), suffix)
-    return TensorName(component, module, "unsupported", algorithm)
+    return next((c for prefix, c in _PREFIXES.items() if module.startswith(prefix)), None)
 
 
 def _spellings(component: str, path: str) -> tuple[str, ...]:
-    if component == "unet":
-        return (_flat("lora_unet_", path),)
-    if component == "text_encoder":
-        return (_flat("lora_te_", path), _flat("lora_te1_", path))
-    return (_flat("lora_te2_", path),)
+    """With diffusers' names inside, as SD 1.x and 2.x have them, and with Stability's, as SDXL has."""
+    paths = (path, *sgm_names(path)) if component == "unet" else text_paths(path)
+    return tuple(_flat(prefix, p) for prefix, of in _PREFIXES.items() if of == component for p in paths)
 
 
 def _flat(prefix: str, path: str) -> str:
-    return prefix + (path if prefix == "lora_unet_" else with_text_model(path)).replace(".", "_")
+    return prefix + path.replace(".", "_")
+
+
+def module_names(component: str, paths: Collection[str], *, sdxl: bool) -> dict[str, str]:
+    """{path: its name in a file}. SDXL's UNet gets Stability's names, where all of its modules have one.
+
+    Raises:
+        AdapterError: two modules whose names are the same.
+    """
+    if component != "unet":
+        prefix = "lora_te2_" if component == "text_encoder_2" else "lora_te1_" if sdxl else "lora_te_"
+        names = {path: _flat(prefix, with_text_model(path)) for path in paths}
+    else:
+        stability = {path: sgm_names(path) for path in paths}
+        use = sdxl and all(stability.values())
+        names = {path: _flat("lora_unet_", stability[path][0] if use else path) for path in paths}
+    twice = next((name for name, n in Counter(names.values()).items() if n > 1), None)
+    if twice:
+        raise AdapterError(f"Two modules of {component} flatten to {twice}; kohya names cannot hold both.")
+    return names
 
 
 def write(adapter: Adapter) -> dict[str, Tensor]:
@@ -82,20 +78,43 @@ def write(adapter: Adapter) -> dict[str, Tensor]:
     import torch
 
     tensors: dict[str, Tensor] = {}
-    prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
-    if adapter.components.get("text_encoder_2"):
-        prefixes["text_encoder"] = "lora_te1_"
-    for component, updates in adapter.components.items():
-        for path, update in constant_alpha(updates).items():
-            module = _flat(prefixes[component], path)
-            if f"{module}.alpha" in tensors:
-                raise AdapterError(
-                    f"Two modules of {component} flatten to {module}; kohya names cannot hold both."
-                )
-            tensors[f"{module}.alpha"] = torch.tensor(update.alpha, dtype=torch.float32)
-            tensors[f"{module}.lora_down.weight"] = update.down
-            tensors[f"{module}.lora_up.weight"] = update.up
+    sdxl = adapter.family == "sdxl" or any(
+        p.get("text_encoder_2") for p in (adapter.components, adapter.dense)
+    )
+    even = with_constant_alpha(adapter)
+    for component in dict.fromkeys((*adapter.components, *adapter.dense)):
+        low_rank, dense = even.components.get(component, {}), even.dense.get(component, {})
+        names = module_names(component, tuple(dict.fromkeys((*low_rank, *dense))), sdxl=sdxl)
+        for path, update in low_rank.items():
+            tensors[f"{names[path]}.alpha"] = torch.tensor(update.alpha, dtype=torch.float32)
+            tensors[f"{names[path]}.lora_down.weight"] = update.down
+            tensors[f"{names[path]}.lora_up.weight"] = update.up
+        for path, update in dense.items():
+            tensors |= {f"{names[path]}.{end}": tensor for end, tensor in update.tensors().items()}
     return tensors
+
+
+def with_constant_alpha(adapter: Adapter) -> Adapter:
+    """The same updates with one alpha for each component, those inside a DoRA as well."""
+    from ..adapter import Adapter
+    from ..lowrank import LowRank
+    from ..updates import DoRA, Update
+
+    components: dict[str, dict[str, LowRank]] = {}
+    dense: dict[str, dict[str, Update]] = {}
+    for component in dict.fromkeys((*adapter.components, *adapter.dense)):
+        low_rank = adapter.components.get(component, {})
+        others = adapter.dense.get(component, {})
+        inside = {p: u.inside for p, u in others.items() if isinstance(u, DoRA)}
+        folded = constant_alpha({**low_rank, **{p: u for p, u in inside.items() if isinstance(u, LowRank)}})
+        components[component] = {path: folded[path] for path in low_rank}
+        dense[component] = {
+            path: replace(update, inside=folded[path])
+            if isinstance(update, DoRA) and isinstance(update.inside, LowRank)
+            else update
+            for path, update in others.items()
+        }
+    return Adapter(adapter.name, components, adapter.metadata, dense)
 
 
 def constant_alpha(updates: Mapping[str, LowRank]) -> dict[str, LowRank]:
@@ -116,4 +135,4 @@ def constant_alpha(updates: Mapping[str, LowRank]) -> dict[str, LowRank]:
     }
 
 
-FORMAT = Format("kohya", _parse, _spellings)
+FORMAT = Format("kohya", _owner, _spellings)

@@ -1,0 +1,108 @@
+"""From one form of file to another, with the proof that nothing was lost."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lorastyle.errors import AdapterError, AdapterFileError
+
+from .architectures import family_modules
+from .compare import Comparison, compare_adapters
+from .formats import parse_name
+from .info import read_info
+from .load import LoadReport, Modules, load_adapter_report
+from .save import save_adapter
+from .source import open_sources
+
+_DTYPES = {"F32": "float32", "F64": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written, what of the source it holds, and how far apart both are."""
+
+    path: Path
+    format: str
+    dtype: str
+    report: LoadReport
+    comparison: Comparison
+
+
+def convert_adapter(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    format: str = "kohya",
+    dtype: str | None = None,
+    modules: Modules | None = None,
+    partial: bool = False,
+    private: bool = False,
+) -> Conversion:
+    """Write the adapter at `source` in another form to `target`, read that again, and compare both.
+
+    Args:
+        format, dtype: see `save_adapter`; None keeps the commonest number type of the source.
+        modules: of the base, as for `load_adapter`; None asks `known_modules`.
+        private: see `save_adapter`.
+        partial: write what can be read, where that is not all; otherwise it is an error.
+
+    Raises:
+        AdapterError: nothing says which modules the base has; some of the source would be lost; the format
+            has no place for an update; or `target` is `source`, or is there already.
+        AdapterFileError: a file is damaged, or cannot be written.
+    """
+    source, target = Path(source), Path(target)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise AdapterFileError(f"{target}: is there already. Give a name that is free, or remove it first.")
+    modules = modules or known_modules(source)
+    adapter, report = load_adapter_report(source, modules)
+    if not report.complete and not partial:
+        raise AdapterError(
+            f"{report.summary()}. Nothing was written; name the base it was made for, or write what fits by "
+            "asking for a partial conversion."
+        )
+    dtype = dtype or _own_dtype(source)
+    named = replace(adapter, name=target.stem)
+    saved = save_adapter(named, target, dtype=dtype, format=format, private=private)
+    again, _ = load_adapter_report(saved, modules)
+    return Conversion(saved, format, dtype, report, compare_adapters(adapter, again, modules))
+
+
+def known_modules(path: str | os.PathLike[str]) -> Modules:
+    """The modules that the names in a file may mean, without a base at hand: those of the family that it was
+    made for, or, where no family is known, those that its dotted names spell out.
+
+    Raises:
+        AdapterError: neither; flattened names alone do not say where their dots were.
+        AdapterFileError: the file is damaged, or holds no adapter.
+    """
+    family = read_info(path).family
+    if family is not None and (listed := family_modules(family)) is not None:
+        return listed
+    components: dict[str, dict[str, None]] = {}
+    for source in open_sources(path):
+        for key in source.header.tensors:
+            if (parsed := parse_name(key)) is None:
+                continue
+            component, module = source.component or parsed[1].component, parsed[1].module
+            for prefix in (f"{component}.", "base_model.model."):
+                module = module.removeprefix(prefix)
+            if parsed[0].name not in ("diffusers", "peft") or ".processor." in module:
+                raise AdapterError(
+                    f"{path} was made for {family or 'an unknown base'}, and its names say what they mean "
+                    "only beside the base's own. Name that base."
+                )
+            components.setdefault(component, {})[module] = None
+    return components
+
+
+def _own_dtype(path: Path) -> str:
+    counted: Counter[str] = Counter()
+    for source in open_sources(path):
+        for entry in source.header.tensors.values():
+            if entry.dtype in _DTYPES and entry.size > 1:
+                counted[_DTYPES[entry.dtype]] += entry.size
+    return counted.most_common(1)[0][0] if counted else "float16"

@@ -1,0 +1,111 @@
+"""What a path names: one safetensors file, or a peft folder of one or more components."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorastyle.errors import AdapterFileError
+
+from .formats import COMPONENTS
+from .formats.peft import CONFIG, WEIGHTS, check_config
+from .header import PICKLE_ADVICE, Header, read_header
+
+_MOST_CONFIG_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One safetensors file of an adapter.
+
+    `component` is the one that a peft folder's name says; None leaves it to the tensors' names. `metadata` is
+    the header's, and holds the text of a peft configuration under its file name.
+    """
+
+    path: Path
+    header: Header
+    metadata: Mapping[str, str]
+    component: str | None = None
+
+
+def adapter_files(path: str | os.PathLike[str]) -> list[tuple[Path, str | None]]:
+    """(safetensors file, component that its folder's name says) of the adapter at `path`.
+
+    A path that is no peft folder stands for itself.
+
+    Raises:
+        AdapterFileError: a peft folder whose weights are a pickle.
+    """
+    path = Path(path)
+    if "\0" in str(path) or not path.is_dir():
+        return [(path, None)]
+    if (path / CONFIG).is_file():
+        return [(_weights(path), path.name if path.name in COMPONENTS else None)]
+    parts = [(_weights(path / c), c) for c in COMPONENTS if (path / c / CONFIG).is_file()]
+    return list(parts) or [(path, None)]
+
+
+def open_sources(path: str | os.PathLike[str]) -> list[Source]:
+    """The checked headers of the adapter at `path`, and the peft configuration beside each.
+
+    Raises:
+        AdapterFileError: a file is damaged or unsafe, or a configuration is not that of a LoRA.
+    """
+    return [_open(file, component) for file, component in adapter_files(path)]
+
+
+def _weights(folder: Path) -> Path:
+    file = folder / WEIGHTS
+    if not file.exists() and (folder / "adapter_model.bin").exists():
+        raise AdapterFileError(f"{folder}: its weights, adapter_model.bin, are a pickle. {PICKLE_ADVICE}")
+    return file
+
+
+def _open(file: Path, component: str | None) -> Source:
+    header = read_header(file)
+    config = file.parent / CONFIG
+    if file.name != WEIGHTS or not config.is_file():
+        return Source(file, header, header.metadata, component)
+    try:
+        if config.stat().st_size > _MOST_CONFIG_BYTES:
+            raise AdapterFileError(f"{config}: more than {_MOST_CONFIG_BYTES:,} bytes are none of peft's.")
+        text = config.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdapterFileError(f"{config}: cannot be read ({error}).") from error
+    try:
+        check_config(text)
+    except AdapterFileError as error:
+        raise AdapterFileError(f"{file.parent}: {error}") from error
+    return Source(file, header, {**header.metadata, CONFIG: text}, component)
+
+
+def model_hash(path: str | os.PathLike[str]) -> str:
+    """sha256 (hex) of the tensor data alone, so that editing metadata does not change it.
+
+    The rule is kohya's `sshs_model_hash`: all bytes after the header. A peft folder's files are taken one
+    after another.
+
+    Raises:
+        AdapterFileError: see `open_sources`.
+    """
+    digest = hashlib.sha256()
+    for source in open_sources(path):
+        try:
+            with source.path.open("rb") as file:
+                file.seek(source.header.data_start)
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise AdapterFileError(f"{source.path}: cannot be read ({error.strerror or error}).") from error
+    return digest.hexdigest()
+
+
+def is_adapter_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a folder as peft writes them."""
+    try:
+        return any((Path(path) / part / CONFIG).is_file() for part in ("", *COMPONENTS))
+    except (OSError, ValueError):  # a name that no file can have
+        return False
