@@ -42,7 +42,7 @@ class Recipe:
 
 SMALL = {
     # The decoder alone learns a style as well as the whole UNet does, a quarter sooner.
-    "style": Recipe(16, ("up_blocks.*",), 5e-4, 0.0, seen=100, fewest=1000, most=6000),
+    "style": Recipe(16, ("up_blocks.*",), 9e-4, 0.0, seen=100, fewest=1000, most=6000),
     # Not far: five pictures of one thing soon teach that it fills the picture, whatever the prompt says.
     "subject": Recipe(16, ("all",), 5e-4, 0.0, seen=100, fewest=600, most=6000),
 }
