@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from torch import Tensor
+
 from lorastyle.errors import AdapterError, AdapterFileError, BaseMismatchError
 
 from .adapter import Adapter
@@ -21,8 +23,9 @@ from .families import (
 )
 from .files import read_tensors
 from .formats import parse_name
+from .formats.embedded import parse_word
 from .header import Header
-from .lowrank import LowRank
+from .lowrank import LowRank, is_finite
 from .matching import Group, fit, group_tensors, refuse_other_architectures, spellings
 from .source import Source, open_sources
 from .updates import Built, Update
@@ -47,6 +50,7 @@ class LoadReport:
     mismatched: tuple[str, ...] = ()  # it has, with a weight of another shape; both shapes are named
     unsupported: tuple[str, ...] = ()  # not plain LoRA; the algorithm is named
     unknown: tuple[str, ...] = ()  # tensors whose names are in no known format
+    words: tuple[str, ...] = ()  # textual inversions in it
     made_for: str | None = None  # the family that its names, metadata or shapes show
 
     @classmethod
@@ -56,7 +60,7 @@ class LoadReport:
         def all_of(field: str) -> tuple[str, ...]:
             return tuple(name for report in reports for name in getattr(report, field))
 
-        fields = ("matched", "unmatched", "mismatched", "unsupported", "unknown")
+        fields = ("matched", "unmatched", "mismatched", "unsupported", "unknown", "words")
         family = next((report.made_for for report in reports if report.made_for), None)
         matched, *left = (all_of(field) for field in fields)
         return cls(file, matched, *left, made_for=family)
@@ -121,7 +125,8 @@ def load_adapter_report(
     if not report.matched:
         raise _nothing_fits(path, report)
     metadata = {k: v for part in parts for k, v in part.source.header.metadata.items()}
-    return Adapter(name or path.stem, components, metadata, dense), report
+    words = {word: vectors for part in parts for word, vectors in part.words.items()}
+    return Adapter(name or path.stem, components, metadata, dense, words), report
 
 
 @dataclass
@@ -131,6 +136,7 @@ class _Part:
     source: Source
     report: LoadReport
     built: list[tuple[str, str, Built]]  # (component, module path, its updates)
+    words: dict[str, dict[str, Tensor]]
 
 
 def _read(source: Source, modules: Modules) -> _Part:
@@ -168,9 +174,25 @@ def _read(source: Source, modules: Modules) -> _Part:
         tuple(mismatched),
         tuple(unsupported),
         tuple(unknown),
+        tuple(words := _words(source)),
         _made_for(header),
     )
-    return _Part(source, report, fitting)
+    return _Part(source, report, fitting, words)
+
+
+def _words(source: Source) -> dict[str, dict[str, Tensor]]:
+    keys = {key: found for key in source.header.tensors if (found := parse_word(key)) is not None}
+    tensors = read_tensors(source.path, source.header, keys)
+    words: dict[str, dict[str, Tensor]] = {}
+    for key, (word, component) in keys.items():
+        vectors = tensors[key].float()
+        vectors = vectors[None] if vectors.ndim == 1 else vectors
+        if vectors.ndim != 2 or not vectors.numel() or not is_finite(vectors):
+            raise AdapterFileError(
+                f"{source.path}: the word {word!r} in it is no list of vectors of finite numbers."
+            )
+        words.setdefault(word, {})[component] = vectors
+    return words
 
 
 def _sizes(built: Built, group: Group, header: Header) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -302,7 +303,7 @@ class AdapterBank:
         self._check_known(name)
         if name != self._trainable:
             adapter = self._adapters[name]
-            return Adapter(name, adapter.components, {**adapter.metadata, **metadata}, adapter.dense)
+            return replace(adapter, name=name, metadata={**adapter.metadata, **metadata})
         components: dict[str, dict[str, LowRank]] = {}
         for slot in self._trained:
             resident = slot.residents[name]
