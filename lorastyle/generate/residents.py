@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lorastyle.adapters import FAMILIES, load_adapter, model_hash, read_info
+from lorastyle.adapters import FAMILIES, adapter_files, load_adapter, model_hash, read_info
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError
@@ -20,7 +20,7 @@ from .request import AdapterUse
 
 @dataclass(frozen=True)
 class _File:
-    """A file as it was when it was read; written anew, it is another one."""
+    """A file, or a peft folder, as it was when it was read; written anew, it is another one."""
 
     path: Path
     modified: int
@@ -29,8 +29,8 @@ class _File:
     @classmethod
     def of(cls, path: Path) -> _File:
         path = path.resolve()
-        status = path.stat()
-        return cls(path, status.st_mtime_ns, status.st_size)
+        statuses = [file.stat() for file, _ in adapter_files(path)]
+        return cls(path, max(s.st_mtime_ns for s in statuses), sum(s.st_size for s in statuses))
 
 
 @dataclass(frozen=True)

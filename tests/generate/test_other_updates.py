@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from lorastyle.adapters import Adapter, Difference, Kronecker, Update, load_adapter, save_adapter
+from lorastyle.adapters import (
+    Adapter,
+    Difference,
+    Kronecker,
+    LowRank,
+    Update,
+    load_adapter,
+    save_adapter,
+)
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError
 from lorastyle.generate import AdapterUse, Engine, GenerateRequest, Picture
@@ -80,3 +88,27 @@ def test_an_adapter_brings_its_word(base: StableDiffusion, make_adapter: MakeAda
     finally:
         engine.bank.detach()
         base.set_words({})
+
+
+def test_a_peft_folder_is_an_adapter_too(
+    base: StableDiffusion, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    file = make_adapter("lora")
+    lora = load_adapter(file, base.module_shapes())
+    folder = save_adapter(lora, tmp_path / "folder", dtype="float32", format="peft")
+    engine = Engine(base)
+
+    def draw(path: Path) -> np.ndarray:
+        request = GenerateRequest("a cat", seed=3, steps=2, adapters=(AdapterUse(str(path)),))
+        return pixels(engine.generate(request)[0])
+
+    try:
+        first = draw(folder)
+        assert np.abs(first - draw(file)).max() <= 1
+        stronger = {p: LowRank(u.down, 3 * u.up, u.alpha) for p, u in lora.components["unet"].items()}
+        changed = save_adapter(replace(lora, components={"unet": stronger}), tmp_path / "b", format="peft")
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            (changed / "unet" / name).replace(folder / "unet" / name)
+        assert (draw(folder) != first).any()
+    finally:
+        engine.bank.detach()
