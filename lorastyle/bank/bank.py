@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from lorastyle.adapters import Adapter, LowRank
-from lorastyle.errors import AdapterError, near_miss
+from lorastyle.errors import AdapterError
 
-from .checks import finite_scale, free_name, known_name, probability, trained_factor
+from .checks import component_of, finite_scale, free_name, known_name, probability, trained_factor
 from .frozen import Frozen
 from .fuse import check_fusable, fused_weight
 from .layers import GatedLayer, Trainable, factor_shapes
@@ -149,7 +149,10 @@ class AdapterBank:
             raise AdapterError(
                 f"No targets for {name!r}; give patterns for one of {', '.join(self._components)}."
             )
-        paths = {c: select_targets(self._component(c), patterns, c) for c, patterns in targets.items()}
+        paths = {
+            c: select_targets(component_of(c, self._components), patterns, c)
+            for c, patterns in targets.items()
+        }
         residents = [Resident(c, path, None) for c, chosen in paths.items() for path in chosen]
         refuse_shared(name, residents, self._components)
         with self._or_leave(name), torch.inference_mode(False):
@@ -222,7 +225,7 @@ class AdapterBank:
             known_name(name, self._scales)
             if isinstance(given, Mapping):
                 for component, scale in given.items():
-                    self._component(component)
+                    component_of(component, self._components)
                     value = finite_scale(f"{name} on {component}", scale)
                     if component in new[name]:
                         new[name][component] = value
@@ -286,7 +289,7 @@ class AdapterBank:
             trained = f"only {self._trainable!r} is trained" if self._trainable else "none is being trained"
             raise AdapterError(f"{name!r} is frozen and has no parameters; {trained}.")
         if component is not None:
-            self._component(component)
+            component_of(component, self._components)
         return [
             factor
             for slot in self._trained
@@ -392,14 +395,6 @@ class AdapterBank:
         self._disabled += step
         for slot in self._slots.values():
             slot.layer.bypass(self._disabled > 0)
-
-    def _component(self, name: str) -> nn.Module:
-        if name not in self._components:
-            present = ", ".join(self._components)
-            raise AdapterError(
-                f"No component {name!r} here; this bank holds {present}.{near_miss(name, self._components)}"
-            )
-        return self._components[name]
 
     def _check_can_change(self, what: str) -> None:
         if self._fused:

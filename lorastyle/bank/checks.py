@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import cast
+
+from torch import nn
 
 from lorastyle.errors import AdapterError, near_miss
 
@@ -71,3 +73,17 @@ def free_name(name: str, names: Collection[str]) -> None:
         raise AdapterError("An adapter needs a name; this one is empty.")
     if name in names:
         raise AdapterError(f"There is an adapter {name!r} already. Remove it first, or use another name.")
+
+
+def component_of(name: str, components: Mapping[str, nn.Module]) -> nn.Module:
+    """The component of this name.
+
+    Raises:
+        AdapterError: there is none.
+    """
+    if name not in components:
+        present = ", ".join(components)
+        raise AdapterError(
+            f"No component {name!r} here; this bank holds {present}.{near_miss(name, components)}"
+        )
+    return components[name]
