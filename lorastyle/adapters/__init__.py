@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from .adapter import Adapter
     from .compare import Comparison, compare_adapters
     from .convert import Conversion, convert_adapter, known_modules
-    from .load import AdapterWarning, LoadReport, Modules, load_adapter, load_adapter_report
+    from .load import Modules, load_adapter, load_adapter_report
     from .lowrank import LowRank, is_finite
+    from .report import AdapterWarning, LoadReport
     from .save import save_adapter
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
@@ -71,7 +72,7 @@ __all__ = [
 
 _NEEDS_TORCH = {
     "Adapter": "adapter",
-    "AdapterWarning": "load",
+    "AdapterWarning": "report",
     "Comparison": "compare",
     "Conversion": "convert",
     "Difference": "updates",
@@ -79,7 +80,7 @@ _NEEDS_TORCH = {
     "Hadamard": "updates",
     "IA3": "updates",
     "Kronecker": "updates",
-    "LoadReport": "load",
+    "LoadReport": "report",
     "LowRank": "lowrank",
     "Modules": "load",
     "Orthogonal": "updates",

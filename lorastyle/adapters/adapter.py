@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from lorastyle.errors import AdapterError, near_miss
 
 from .families import cross_attention_width, family_from_metadata, family_from_width
@@ -22,6 +24,7 @@ class Adapter:
         components: {"unet", "text_encoder" or "text_encoder_2": {dotted module path: low-rank update}}.
         metadata: text keys and values, carried into the file (see `save_adapter` for the keys).
         dense: the updates that are not low rank, likewise. A module may have one of each.
+        words: textual inversions that came with it: {word: {text encoder: vectors (n, width)}}.
 
     Raises:
         AdapterError: an empty name, or a component that no base has.
@@ -31,6 +34,7 @@ class Adapter:
     components: Mapping[str, Mapping[str, LowRank]]
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     dense: Mapping[str, Mapping[str, Update]] = field(default_factory=dict[str, Mapping[str, Update]])
+    words: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict[str, Mapping[str, Tensor]])
 
     def __post_init__(self) -> None:
         if not self.name.strip():

@@ -66,6 +66,8 @@ def convert_adapter(
         )
     dtype = dtype or _own_dtype(source)
     named = replace(adapter, name=target.stem)
+    if partial and format != "kohya":
+        named = replace(named, words={})  # which no other format has a place for
     saved = save_adapter(named, target, dtype=dtype, format=format, private=private)
     again, _ = load_adapter_report(saved, modules)
     return Conversion(saved, format, dtype, report, compare_adapters(adapter, again, modules))

@@ -22,6 +22,7 @@ from .families import (
     family_title,
 )
 from .formats import COMPONENTS, UNSUPPORTED, parse_name
+from .formats.embedded import parse_word
 from .header import TensorEntry
 from .source import Source, open_sources
 
@@ -62,6 +63,7 @@ class AdapterInfo:
     dtypes: tuple[str, ...]
     algorithms: Mapping[str, int]
     unsupported: Mapping[str, int]
+    words: tuple[str, ...]  # textual inversions in it
     recipe: Mapping[str, str]  # lorastyle.* and ss_* metadata
     hashes: Mapping[str, str]
     notes: tuple[str, ...]
@@ -95,6 +97,7 @@ class AdapterInfo:
                 for component, part in self.components.items()
             ),
             ("stored as", ", ".join(self.dtypes)),
+            *((("words in it", ", ".join(self.words)),) if self.words else ()),
             *(("algorithm", f"{what} in {_modules_of(n)}") for what, n in self.algorithms.items()),
             *(("not read", f"{_modules_of(n)} of {what}") for what, n in self.unsupported.items()),
             *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.")),
@@ -151,6 +154,7 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         ),
         algorithms=_counted(m.algorithm for m in modules.values() if m.algorithm),
         unsupported=_counted(m.algorithm for m in modules.values() if m.algorithm in UNSUPPORTED),
+        words=tuple(dict.fromkeys(found[0] for name in names if (found := parse_word(name)))),
         recipe={k: v for k, v in sorted(metadata.items()) if k.startswith(("lorastyle.", "ss_"))},
         hashes={k: metadata[k] for k in ("sshs_model_hash", "sshs_legacy_hash") if k in metadata},
         notes=notes,
@@ -232,7 +236,11 @@ def _alphas(source: Source, modules: Mapping[str, _Module]) -> list[float]:
                 elif down is not None and down.shape:
                     rank, inside = down.shape[0], spelled.removeprefix(f"{module.component}.")
                     inside = inside.removeprefix("base_model.model.")
-                    found.append(module.default_alpha(module.component, inside, rank, metadata))
+                    try:
+                        alpha = module.default_alpha(module.component, inside, rank, metadata)
+                    except AdapterFileError as error:
+                        raise AdapterFileError(f"{path}: {error}") from error
+                    found.append(alpha)
                     said = said or found[-1] != rank
     except OSError as error:
         raise AdapterFileError(f"{path}: cannot be read ({error.strerror or error}).") from error

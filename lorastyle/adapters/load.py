@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+
+from torch import Tensor
 
 from lorastyle.errors import AdapterError, AdapterFileError, BaseMismatchError
 
@@ -21,9 +23,11 @@ from .families import (
 )
 from .files import read_tensors
 from .formats import parse_name
+from .formats.embedded import parse_word
 from .header import Header
-from .lowrank import LowRank
+from .lowrank import LowRank, is_finite
 from .matching import Group, fit, group_tensors, refuse_other_architectures, spellings
+from .report import AdapterWarning, LoadReport
 from .source import Source, open_sources
 from .updates import Built, Update
 
@@ -31,57 +35,6 @@ Modules: TypeAlias = Mapping[str, Iterable[str]]
 """{component: its module paths}. An inner iterable that is a mapping has the weights' shapes as values, or
 None for a module of unknown size.
 """
-
-
-class AdapterWarning(UserWarning):
-    """Only a part of an adapter fits the model."""
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of the modules in a file; those the model lacks are spelled as in the file."""
-
-    file: str
-    matched: tuple[str, ...]  # "unet down_blocks.0...to_q"
-    unmatched: tuple[str, ...] = ()  # the model has no such module
-    mismatched: tuple[str, ...] = ()  # it has, with a weight of another shape; both shapes are named
-    unsupported: tuple[str, ...] = ()  # not plain LoRA; the algorithm is named
-    unknown: tuple[str, ...] = ()  # tensors whose names are in no known format
-    made_for: str | None = None  # the family that its names, metadata or shapes show
-
-    @classmethod
-    def of(cls, file: str, reports: Sequence[LoadReport]) -> LoadReport:
-        """One report on an adapter of several files."""
-
-        def all_of(field: str) -> tuple[str, ...]:
-            return tuple(name for report in reports for name in getattr(report, field))
-
-        fields = ("matched", "unmatched", "mismatched", "unsupported", "unknown")
-        family = next((report.made_for for report in reports if report.made_for), None)
-        matched, *left = (all_of(field) for field in fields)
-        return cls(file, matched, *left, made_for=family)
-
-    @property
-    def complete(self) -> bool:
-        return not (self.unmatched or self.mismatched or self.unsupported or self.unknown)
-
-    def summary(self) -> str:
-        """One sentence, or two: how many modules fit, and which do not."""
-        left_out = (*self.unmatched, *self.mismatched, *self.unsupported)
-        text = (
-            f"{self.file}: {len(self.matched)} of {len(self.matched) + len(left_out)} modules fit this model"
-        )
-        if left_out:
-            text = f"{text}; left out: {_first(left_out)}"
-        if (self.unmatched or self.mismatched) and self.made_for:
-            text = f"{text}; perhaps because it was made for {family_title(self.made_for)}"
-        if self.unknown:
-            text = f"{text}; tensors in no known format: {_first(self.unknown)}"
-        return text
-
-
-def _first(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def load_adapter(path: str | os.PathLike[str], modules: Modules, *, name: str | None = None) -> Adapter:
@@ -121,7 +74,8 @@ def load_adapter_report(
     if not report.matched:
         raise _nothing_fits(path, report)
     metadata = {k: v for part in parts for k, v in part.source.header.metadata.items()}
-    return Adapter(name or path.stem, components, metadata, dense), report
+    words = {word: vectors for part in parts for word, vectors in part.words.items()}
+    return Adapter(name or path.stem, components, metadata, dense, words), report
 
 
 @dataclass
@@ -131,6 +85,7 @@ class _Part:
     source: Source
     report: LoadReport
     built: list[tuple[str, str, Built]]  # (component, module path, its updates)
+    words: dict[str, dict[str, Tensor]]
 
 
 def _read(source: Source, modules: Modules) -> _Part:
@@ -168,9 +123,25 @@ def _read(source: Source, modules: Modules) -> _Part:
         tuple(mismatched),
         tuple(unsupported),
         tuple(unknown),
+        tuple(words := _words(source)),
         _made_for(header),
     )
-    return _Part(source, report, fitting)
+    return _Part(source, report, fitting, words)
+
+
+def _words(source: Source) -> dict[str, dict[str, Tensor]]:
+    keys = {key: found for key in source.header.tensors if (found := parse_word(key)) is not None}
+    tensors = read_tensors(source.path, source.header, keys)
+    words: dict[str, dict[str, Tensor]] = {}
+    for key, (word, component) in keys.items():
+        vectors = tensors[key].float()
+        vectors = vectors[None] if vectors.ndim == 1 else vectors
+        if vectors.ndim != 2 or not vectors.numel() or not is_finite(vectors):
+            raise AdapterFileError(
+                f"{source.path}: the word {word!r} in it is no list of vectors of finite numbers."
+            )
+        words.setdefault(word, {})[component] = vectors
+    return words
 
 
 def _sizes(built: Built, group: Group, header: Header) -> str:

@@ -14,6 +14,7 @@ from lorastyle.errors import AdapterFileError, BaseMismatchError
 
 from .families import family_from_names, family_title
 from .formats import FORMATS, UNSUPPORTED, Format, TensorName, parse_name
+from .formats.embedded import parse_word
 from .header import Header
 from .lowrank import LowRank, is_finite
 from .updates import Built, build
@@ -101,7 +102,8 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
     for key in header.tensors:
         parsed = parse_name(key)
         if parsed is None:
-            unknown.append(key)
+            if parse_word(key) is None:
+                unknown.append(key)
             continue
         fmt, name = parsed
         target = _target(path, name, known)

@@ -115,7 +115,8 @@ def _prepared(adapter: Adapter, format: str) -> Adapter:
         component: {p: (_folded(u) if fold else u).mapped(_plain) for p, u in modules.items()}
         for component, modules in adapter.dense.items()
     }
-    return Adapter(adapter.name, components, adapter.metadata, dense)
+    words = {w: {c: _plain(v) for c, v in vectors.items()} for w, vectors in adapter.words.items()}
+    return replace(adapter, components=components, dense=dense, words=words)
 
 
 def _folded(update: Update) -> Update:
@@ -151,7 +152,8 @@ def _rounded(adapter: Adapter, dtype: str) -> Adapter:
         component: {path: update.mapped(rounded) for path, update in modules.items()}
         for component, modules in adapter.dense.items()
     }
-    return Adapter(adapter.name, components, adapter.metadata, dense)
+    words = {w: {c: rounded(v) for c, v in vectors.items()} for w, vectors in adapter.words.items()}
+    return replace(adapter, components=components, dense=dense, words=words)
 
 
 def _round(exact: LowRank, dtype: str) -> LowRank:
@@ -188,6 +190,10 @@ def _compare(adapter: Adapter, rounded: Adapter, written: Path, dtype: str) -> N
         for end, value in update.tensors().items():
             if end not in found or not torch.equal(value.double(), found[end].double()):
                 raise _differs(f"{end} of {component} {path} changed on its way to the disk")
+    for word, vectors in rounded.words.items():
+        for component, value in vectors.items():
+            if not torch.equal(value.float(), again.words[word][component]):
+                raise _differs(f"the word {word!r} changed on its way to the disk")
     for component, path, update in adapter.updates():
         size, error = update.norm(), _distance(update, again.components[component][path])
         # Where the factors nearly cancel, float32 itself is coarse beside their product.

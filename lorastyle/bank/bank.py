@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from lorastyle.adapters import Adapter, LowRank
-from lorastyle.errors import AdapterError, near_miss
+from lorastyle.errors import AdapterError
 
-from .checks import finite_scale, probability, trained_factor
+from .checks import component_of, finite_scale, free_name, known_name, probability, trained_factor
 from .frozen import Frozen
 from .fuse import check_fusable, fused_weight
 from .layers import GatedLayer, Trainable, factor_shapes
@@ -96,7 +97,7 @@ class AdapterBank:
         """
         self._check_can_change(f"add {adapter.name!r}")
         refuse_other_banks(self._components, self._slots)
-        self._check_new_name(adapter.name)
+        free_name(adapter.name, self._scales)
         scale = finite_scale(adapter.name, scale)
         residents, dense = fit_adapter(adapter, self._components)
         with self._or_leave(adapter.name):
@@ -136,7 +137,7 @@ class AdapterBank:
         """
         self._check_can_change(f"create {name!r}")
         refuse_other_banks(self._components, self._slots)
-        self._check_new_name(name)
+        free_name(name, self._scales)
         if self._trainable is not None:
             raise AdapterError(
                 f"{self._trainable!r} is being trained already, and a bank trains one adapter at a time. "
@@ -148,7 +149,10 @@ class AdapterBank:
             raise AdapterError(
                 f"No targets for {name!r}; give patterns for one of {', '.join(self._components)}."
             )
-        paths = {c: select_targets(self._component(c), patterns, c) for c, patterns in targets.items()}
+        paths = {
+            c: select_targets(component_of(c, self._components), patterns, c)
+            for c, patterns in targets.items()
+        }
         residents = [Resident(c, path, None) for c, chosen in paths.items() for path in chosen]
         refuse_shared(name, residents, self._components)
         with self._or_leave(name), torch.inference_mode(False):
@@ -173,7 +177,7 @@ class AdapterBank:
             AdapterError: no adapter has this name, or the bank is fused.
         """
         self._check_can_change(f"remove {name!r}")
-        self._check_known(name)
+        known_name(name, self._scales)
         if name == self._trainable:
             self._trainable = None
             self._trained = []
@@ -218,10 +222,10 @@ class AdapterBank:
         self._check_can_change("set scales")
         new = self.scales
         for name, given in scales.items():
-            self._check_known(name)
+            known_name(name, self._scales)
             if isinstance(given, Mapping):
                 for component, scale in given.items():
-                    self._component(component)
+                    component_of(component, self._components)
                     value = finite_scale(f"{name} on {component}", scale)
                     if component in new[name]:
                         new[name][component] = value
@@ -280,12 +284,12 @@ class AdapterBank:
         Raises:
             AdapterError: no adapter has this name, it is not the one being trained, or an unknown component.
         """
-        self._check_known(name)
+        known_name(name, self._scales)
         if name != self._trainable:
             trained = f"only {self._trainable!r} is trained" if self._trainable else "none is being trained"
             raise AdapterError(f"{name!r} is frozen and has no parameters; {trained}.")
         if component is not None:
-            self._component(component)
+            component_of(component, self._components)
         return [
             factor
             for slot in self._trained
@@ -299,10 +303,10 @@ class AdapterBank:
         Raises:
             AdapterError: no adapter has this name.
         """
-        self._check_known(name)
+        known_name(name, self._scales)
         if name != self._trainable:
             adapter = self._adapters[name]
-            return Adapter(name, adapter.components, {**adapter.metadata, **metadata}, adapter.dense)
+            return replace(adapter, name=name, metadata={**adapter.metadata, **metadata})
         components: dict[str, dict[str, LowRank]] = {}
         for slot in self._trained:
             resident = slot.residents[name]
@@ -391,25 +395,6 @@ class AdapterBank:
         self._disabled += step
         for slot in self._slots.values():
             slot.layer.bypass(self._disabled > 0)
-
-    def _component(self, name: str) -> nn.Module:
-        if name not in self._components:
-            present = ", ".join(self._components)
-            raise AdapterError(
-                f"No component {name!r} here; this bank holds {present}.{near_miss(name, self._components)}"
-            )
-        return self._components[name]
-
-    def _check_known(self, name: str) -> None:
-        if name not in self._scales:
-            here = ", ".join(self._scales) or "none"
-            raise AdapterError(f"No adapter {name!r} here; there are: {here}.{near_miss(name, self._scales)}")
-
-    def _check_new_name(self, name: str) -> None:
-        if not name.strip():
-            raise AdapterError("An adapter needs a name; this one is empty.")
-        if name in self._scales:
-            raise AdapterError(f"There is an adapter {name!r} already. Remove it first, or use another name.")
 
     def _check_can_change(self, what: str) -> None:
         if self._fused:

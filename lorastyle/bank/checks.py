@@ -1,12 +1,15 @@
-"""The numbers that users give: checked with messages that say what is allowed."""
+"""The numbers and names that users give: checked with messages that say what is allowed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import cast
 
-from lorastyle.errors import AdapterError
+from torch import nn
+
+from lorastyle.errors import AdapterError, near_miss
 
 _LARGEST = 3.4e38
 
@@ -47,3 +50,40 @@ def probability(what: str, value: float) -> float:
     if 0 <= value < 1:
         return value
     raise AdapterError(f"{what} is {value}; it must be at least 0 and below 1.")
+
+
+def known_name(name: str, names: Collection[str]) -> None:
+    """Is an adapter of this name here?
+
+    Raises:
+        AdapterError: there is none.
+    """
+    if name not in names:
+        here = ", ".join(names) or "none"
+        raise AdapterError(f"No adapter {name!r} here; there are: {here}.{near_miss(name, names)}")
+
+
+def free_name(name: str, names: Collection[str]) -> None:
+    """Can an adapter be called so?
+
+    Raises:
+        AdapterError: the name is empty, or taken.
+    """
+    if not name.strip():
+        raise AdapterError("An adapter needs a name; this one is empty.")
+    if name in names:
+        raise AdapterError(f"There is an adapter {name!r} already. Remove it first, or use another name.")
+
+
+def component_of(name: str, components: Mapping[str, nn.Module]) -> nn.Module:
+    """The component of this name.
+
+    Raises:
+        AdapterError: there is none.
+    """
+    if name not in components:
+        present = ", ".join(components)
+        raise AdapterError(
+            f"No component {name!r} here; this bank holds {present}.{near_miss(name, components)}"
+        )
+    return components[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorastyle.errors import BaseError
+from lorastyle.errors import BaseError, BaseMismatchError
 
 from .family import family_from_width
 from .inputs import is_inpainting
@@ -162,6 +162,31 @@ class StableDiffusion:
     def _encode(self, ids: Sequence[Tensor], clip_skip: int) -> PromptEmbeds:
         """Embeddings of ids (b, max_tokens), one tensor for each text encoder."""
         return PromptEmbeds(self.readers[0].last(ids[0], clip_skip))
+
+    def set_words(self, words: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Words of adapters' own that `read` knows from now on, and no others.
+
+        Args:
+            words: {word: {text encoder: vectors (n, width)}}. A text encoder that a word has no vectors for
+                reads its letters. They must be of its width (`check_words`).
+        """
+        for component, reader in zip(self.text_encoders, self.readers, strict=True):
+            reader.set_words({word: v[component] for word, v in words.items() if component in v})
+
+    def check_words(self, words: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Are these words, as for `set_words`, of this base's width?
+
+        Raises:
+            BaseMismatchError: one was made for a text encoder of another width.
+        """
+        for component, reader in zip(self.text_encoders, self.readers, strict=True):
+            for word, vectors in words.items():
+                width = vectors[component].shape[1] if component in vectors else reader.width
+                if width != reader.width:
+                    raise BaseMismatchError(
+                        f"The word {word!r} that the adapter brings is {width} wide, and the base "
+                        f'"{self.name}" reads words of {reader.width}. Use it with the base it was made for.'
+                    )
 
     def unread_layers(self, component: str, clip_skip: int = 1) -> range:
         """Layers of a text encoder that nothing reads: an adapter there would get no gradient."""

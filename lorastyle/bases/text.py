@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .emphasis import spans
+from .words import Words
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,17 @@ class TextReader:
 
     def __init__(self, tokenizer: Any, model: Any, name: str) -> None:
         self._tokenizer, self.model, self._name = tokenizer, model, name
+        self._words = Words()
         self.max_tokens: int = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
+
+    def set_words(self, words: Mapping[str, Tensor]) -> None:
+        """Read these words of adapters, vectors (n, width), when drawing; and no others any more."""
+        self._words.set(words)
+
+    @property
+    def width(self) -> int:
+        """Of an embedded token."""
+        return int(self.model.config.hidden_size)
 
     @property
     def room(self) -> int:
@@ -66,13 +77,17 @@ class TextReader:
         """Hidden states (b, max_tokens, dim) before the last `skip` - 1 layers, without the last norm; and
         the projected sentence (b, dim) where the model has a projection.
         """
-        answer = self.model(ids.to(self._device), attention_mask=self._mask(ids), output_hidden_states=True)
+        with self._words.put(self.model, ids, self._filler) as known:
+            answer = self.model(
+                known.to(self._device), attention_mask=self._mask(ids), output_hidden_states=True
+            )
         return answer.hidden_states[-skip], getattr(answer, "text_embeds", None)
 
     def last(self, ids: Tensor, skip: int = 1) -> Tensor:
         """Hidden states (b, max_tokens, dim) after the last norm, without the last `skip` - 1 layers."""
         if skip == 1:
-            return self.model(ids.to(self._device), attention_mask=self._mask(ids))[0]
+            with self._words.put(self.model, ids, self._filler) as known:
+                return self.model(known.to(self._device), attention_mask=self._mask(ids))[0]
         core = getattr(self.model, "text_model", self.model)
         return core.final_layer_norm(self.states(ids, skip)[0])
 
@@ -100,7 +115,18 @@ class TextReader:
         return cast(Tensor, tokens.input_ids)
 
     def _ids(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        ids: list[int] = []
+        for piece in self._words.split(text):
+            if isinstance(piece, range):
+                ids.extend(piece)
+            else:
+                ids += self._tokenizer(piece, add_special_tokens=False, verbose=False).input_ids
+        return ids
+
+    @property
+    def _filler(self) -> int:
+        """An id that says nothing, for places whose vectors come from elsewhere."""
+        return int(self._padded([""])[0, 0])
 
     def _phrase_end(self, ids: list[int]) -> int:
         comma = self._ids(",")[-1:]

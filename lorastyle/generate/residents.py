@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lorastyle.adapters import FAMILIES, load_adapter, model_hash, read_info
+from torch import Tensor
+
+from lorastyle.adapters import FAMILIES, adapter_files, load_adapter, model_hash, read_info
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError
@@ -18,7 +20,7 @@ from .request import AdapterUse
 
 @dataclass(frozen=True)
 class _File:
-    """A file as it was when it was read; written anew, it is another one."""
+    """A file, or a peft folder, as it was when it was read; written anew, it is another one."""
 
     path: Path
     modified: int
@@ -27,14 +29,15 @@ class _File:
     @classmethod
     def of(cls, path: Path) -> _File:
         path = path.resolve()
-        status = path.stat()
-        return cls(path, status.st_mtime_ns, status.st_size)
+        statuses = [file.stat() for file, _ in adapter_files(path)]
+        return cls(path, max(s.st_mtime_ns for s in statuses), sum(s.st_size for s in statuses))
 
 
 @dataclass(frozen=True)
 class _Resident:
     name: str  # in the bank
     hash: str
+    words: Mapping[str, Mapping[str, Tensor]]
 
 
 class Residents:
@@ -66,14 +69,18 @@ class Residents:
         self._bank.set_scales(
             {resident.name: chosen.get(resident.name, 0.0) for resident in self._files.values()}
         )
+        in_use = [self._files[file] for use, file in files.items() if use.scale != 0]
+        self._base.set_words({word: v for resident in in_use for word, v in resident.words.items()})
         return tuple(self._recorded(use, self._files[file].hash) for use, file in files.items())
 
     def _attach(self, file: _File) -> _Resident:
         taken = set(self._bank.names)
         names = (file.path.stem if i == 1 else f"{file.path.stem}-{i}" for i in range(1, len(taken) + 2))
         name = next(name for name in names if name not in taken)
-        self._bank.add(load_adapter(file.path, self._base.module_shapes(), name=name), scale=0.0)
-        return _Resident(name, model_hash(file.path)[:12])
+        adapter = load_adapter(file.path, self._base.module_shapes(), name=name)
+        self._base.check_words(adapter.words)
+        self._bank.add(adapter, scale=0.0)
+        return _Resident(name, model_hash(file.path)[:12], adapter.words)
 
     def _let_go(self, in_use: set[_File]) -> None:
         spare = [file for file in self._files if file not in in_use]

@@ -24,7 +24,7 @@ from lorastyle.errors import LorastyleError
 from tests.adapters.lycoris_files import CASES, made
 from tests.adapters.spellings import FILES, SHAPES, xl_adapter
 
-COUNT = int(os.environ.get("LORASTYLE_FUZZ", "250"))
+COUNT = int(os.environ.get("LORASTYLE_FUZZ", "150"))
 SEED = int(os.environ.get("LORASTYLE_FUZZ_SEED", "0"))
 PATHS = {name: f"down_blocks.0.thing{i}" for i, name in enumerate(CASES)}
 

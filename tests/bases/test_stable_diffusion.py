@@ -146,12 +146,17 @@ def test_the_noise_schedule_is_the_schedulers(base: StableDiffusion) -> None:
     assert float(rescaled.alphas_cumprod[-1]) < 1e-6 < float(base.alphas_cumprod[-1])
 
 
-def test_modules_are_linear_and_conv_with_their_shapes(base: StableDiffusion) -> None:
+def test_modules_are_linear_conv_and_norms_with_their_shapes(base: StableDiffusion) -> None:
     shapes = base.module_shapes()
     assert shapes["unet"]["down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"] == (16, 16)
     assert shapes["unet"]["conv_in"] == (16, 4, 3, 3)
     assert any(path.endswith("encoder.layers.0.self_attn.q_proj") for path in shapes["text_encoder"])
-    assert not any("norm" in path for path in shapes["unet"])
+    assert shapes["unet"]["conv_norm_out"] == (16,)
+    norms = {
+        path for path, module in base.components["unet"].named_modules() if "Norm" in type(module).__name__
+    }
+    assert {path for path, shape in shapes["unet"].items() if len(shape) == 1} == norms
+    assert not any("embed" in path for path in shapes["text_encoder"])
     assert {c: list(s) for c, s in shapes.items()} == base.module_names()
 
 

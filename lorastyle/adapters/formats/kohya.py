@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lorastyle.errors import AdapterError
 
+from .embedded import write_words
 from .naming import Format, text_paths, with_text_model
 from .sgm import sgm_names
 
@@ -91,12 +92,11 @@ def write(adapter: Adapter) -> dict[str, Tensor]:
             tensors[f"{names[path]}.lora_up.weight"] = update.up
         for path, update in dense.items():
             tensors |= {f"{names[path]}.{end}": tensor for end, tensor in update.tensors().items()}
-    return tensors
+    return {**tensors, **write_words(adapter.words)}
 
 
 def with_constant_alpha(adapter: Adapter) -> Adapter:
     """The same updates with one alpha for each component, those inside a DoRA as well."""
-    from ..adapter import Adapter
     from ..lowrank import LowRank
     from ..updates import DoRA, Update
 
@@ -114,7 +114,7 @@ def with_constant_alpha(adapter: Adapter) -> Adapter:
             else update
             for path, update in others.items()
         }
-    return Adapter(adapter.name, components, adapter.metadata, dense)
+    return replace(adapter, components=components, dense=dense)
 
 
 def constant_alpha(updates: Mapping[str, LowRank]) -> dict[str, LowRank]:

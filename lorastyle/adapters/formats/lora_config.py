@@ -6,12 +6,14 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import cast
 
 from lorastyle.errors import AdapterFileError
 
 
-def parse_config(text: str, where: str) -> dict[str, object]:
+@lru_cache(maxsize=4)
+def parse_config(text: str, where: str) -> Mapping[str, object]:
     """The JSON object in `text`, which `where` holds.
 
     Raises:

@@ -27,8 +27,13 @@ def check_peft_can_hold(adapter: Adapter, format: str) -> None:
     """peft has LoRA, or DoRA of rows for every module alike.
 
     Raises:
-        AdapterError: the adapter has an update of another kind, or both.
+        AdapterError: the adapter has an update of another kind, or both, or words of its own.
     """
+    if adapter.words:
+        raise AdapterError(
+            f"The adapter brings words of its own ({', '.join(adapter.words)}), which the format {format!r} "
+            "has no place for. Write it as 'kohya'."
+        )
     for component, path, update in adapter.dense_updates():
         if not is_plain_dora(update):
             raise AdapterError(
