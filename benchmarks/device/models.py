@@ -32,15 +32,19 @@ class Family:
 
     Attributes:
         kind: as lorastyle calls it; title: as people do.
-        bar: bytes of a card that training at the native size has to fit, without rounding.
+        bar: bytes of a card that training at the native size has to fit; rounded: with layers rounded.
     """
 
     kind: str
     title: str
     bar: int
+    rounded: int
 
 
-FAMILIES = {"sd15": Family("sd1", "SD 1.5", 8 * 10**9), "sdxl": Family("sdxl", "SDXL", 16 * 10**9)}
+FAMILIES = {
+    "sd15": Family("sd1", "SD 1.5", 8 * 10**9, 8 * 10**9),
+    "sdxl": Family("sdxl", "SDXL", 16 * 10**9, 12 * 10**9),
+}
 
 
 def make_base(name: str, device: torch.device, *, tiny: bool = False) -> StableDiffusion:

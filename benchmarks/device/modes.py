@@ -53,7 +53,8 @@ def measure(name: str, mode: str, card: Card, recorder: Recorder, *, tiny: bool)
         "train, checkpointed": (_train, True),
     }
     for what, (prepare, checkpointed) in work.items():
-        _row(prepare, base, checkpointed, card, recorder, {**setting, "work": what}, note)
+        bar = (FAMILIES[name].rounded if MODES[mode].bits else FAMILIES[name].bar) if what != "draw" else 0
+        _row(prepare, base, checkpointed, card, recorder, {**setting, "work": what}, note, bar)
     del base
     card.free()
 
@@ -69,8 +70,13 @@ def _row(
     recorder: Recorder,
     setting: dict[str, str],
     note: str,
+    bar: int,
 ) -> None:
-    """The peak is that of everything from before the adapter comes: words, moves and all."""
+    """The peak is that of everything from before the adapter comes: words, moves and all.
+
+    Args:
+        bar: bytes that the allocator may take for it; 0 is as many as it likes.
+    """
     card.free()
     card.forget_peak()
     try:
@@ -86,6 +92,9 @@ def _row(
             }
         if figures["peak"]:
             figures["computed / peak"] = computed / figures["peak"]
+        if bar and (taken := figures["reserved"]) is not None:
+            verdict = "within" if taken <= bar else "more than"
+            note = "; ".join(part for part in (note, f"{verdict} {bar / 1e9:.0f} GB") if part)
         recorder.add(Row(SECTION, setting, "lorastyle", figures, note=note))
     except Exception as error:
         recorder.add(Row(SECTION, setting, "lorastyle", error=told(error), note=note))

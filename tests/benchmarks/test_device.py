@@ -161,3 +161,16 @@ def test_a_run_that_breaks_says_so(
     assert main(arguments) == 1
     assert "ERROR RuntimeError: no such kernel" in capsys.readouterr().out
     assert isinstance(read_rows(tmp_path)[1][0], Row)
+
+
+@pytest.mark.parametrize(
+    ("taken", "verdict"), [(8 * 10**9, "within 8 GB"), (8 * 10**9 + 1, "more than 8 GB")]
+)
+def test_training_is_held_against_its_bar(recorder: Recorder, taken: int, verdict: str) -> None:
+    class Taken(Books):
+        def reserved(self) -> int:
+            return taken
+
+    modes.measure("sd15", "int8", Taken(), recorder, tiny=True)
+    notes = {row.setting["work"]: row.note for row in recorder.rows}
+    assert notes == {"draw": "", "train": verdict, "train, checkpointed": verdict}
