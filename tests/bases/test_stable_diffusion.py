@@ -122,9 +122,11 @@ def test_weights_in_the_dtype_to_compute_in_are_called_without_autocast_unless_s
     exact = StableDiffusion(copy.deepcopy(pipe), dtype=torch.float32)
     pipe.unet.to(torch.bfloat16)
     base, seen = StableDiffusion(pipe, dtype=torch.bfloat16), list[bool]()
-    pipe.unet.mid_block.register_forward_pre_hook(
-        lambda module, args: seen.append(torch.is_autocast_enabled("cpu"))
-    )
+
+    def look(*_: object) -> None:
+        seen.append(torch.is_autocast_enabled("cpu"))
+
+    pipe.unet.mid_block.register_forward_pre_hook(look)
     noisy, steps = torch.randn(1, 4, 8, 8), torch.tensor([500])
     with torch.no_grad():
         words = base.encode_prompts(["a"])
