@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .default import default_base
 
 if TYPE_CHECKING:
-    from .hub import cached_folder, split_hub_id
+    from .hub import cached_folder, needs_download, split_hub_id
     from .likeness import Likeness
     from .load import EMBEDDED, load_base
     from .memory import AUTO, FOR_DRAWING, FOR_TRAINING, MODES, MemoryMode
@@ -62,6 +62,7 @@ __all__ = [
     "gigabytes",
     "listed",
     "load_base",
+    "needs_download",
     "open_pipeline",
     "peek_base",
     "peek_family",
@@ -95,6 +96,7 @@ _LATE = {
     "gigabytes": "needs",
     "listed": "needs",
     "load_base": "load",
+    "needs_download": "hub",
     "open_pipeline": "pipelines",
     "peek_base": "peek",
     "peek_family": "peek",

@@ -130,10 +130,15 @@ def generate(
     except AdapterError as error:
         hint = " Name others with -a, or draw without it: --skip-missing." if like and not adapter else ""
         raise AdapterError(f"{error}{hint}") from error
-    from lorastyle.bases import default_base, load_base, peek_base
+    from lorastyle.bases import default_base, load_base, needs_download, peek_base
     from lorastyle.generate import Engine, choose_memory, refuse_other_family
 
     base = request.base
+    if like is not None and base not in (None, given.get("base"), default_base()) and needs_download(base):
+        raise ConfigError(
+            f'{like} was drawn with the base "{base}", which is not in the local cache, and what a picture '
+            f"says starts no download. To fetch it, add --base {base}; or name another with --base."
+        )
     if peeked := peek_base(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
             refuse_other_family(file, peeked.family, base or default_base())

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from lorastyle.errors import PictureError
-from lorastyle.generate import read_request
+from lorastyle.generate import GenerateRequest, Picture, read_request, save_picture
 
 from .conftest import Said, write_adapter
 
@@ -197,3 +197,29 @@ def test_what_was_chosen_for_a_small_card_is_told(
     monkeypatch.setattr("lorastyle.generate.choose_memory", choose, raising=False)
     said = lorastyle("generate", "a cat", *QUICK, "-n", 2)
     assert said.code == 0 and "memory: int8, about all of it" in said.out.splitlines()
+
+
+def test_a_picture_starts_no_download(
+    lorastyle: Run, tiny_base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    fetched: list[str] = []
+
+    def fetch(repo: str, revision: str | None, name: str) -> Path:
+        fetched.append(name)
+        return Path(tiny_base)
+
+    monkeypatch.setattr("lorastyle.bases.load.fetch", fetch)
+    asked = GenerateRequest("a cat", base="org/model", steps=2, seed=7)
+    save_picture(Picture(Image.new("RGB", (64, 64)), asked), "other.png")
+    said = lorastyle("generate", "--like", "other.png", "-o", "again.png")
+    assert said.code == 1 and not fetched and not Path("again.png").exists()
+    assert '"org/model", which is not in the local cache' in said.err and "add --base org/model" in said.err
+    assert lorastyle("generate", "--like", "other.png", "--skip-missing", "-o", "a.png").code == 0
+    assert not fetched and read_request("a.png").base == "tiny"
+    # what the error proposes does fetch it
+    assert lorastyle("generate", "--like", "other.png", "--base", "org/model", "-o", "b.png").code == 0
+    assert fetched == ["org/model"]
+    # and so does a base that is one's own choice, whatever pictures say
+    monkeypatch.setenv("LORASTYLE_BASE", "org/model")
+    assert lorastyle("generate", "--like", "other.png", "-o", "c.png").code == 0
