@@ -13,7 +13,6 @@ from PIL import Image
 from lorastyle.adapters import model_hash
 from lorastyle.errors import ConfigError, PictureError
 from lorastyle.generate import AdapterUse, Engine, GenerateRequest, read_settings, save_picture
-
 from tests.tiny import tiny_pipeline
 
 from .conftest import MakeAdapter
