@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .default import default_base
+from .default import default_base, default_memory
 
 if TYPE_CHECKING:
     from .hub import cached_folder, needs_download, split_hub_id
@@ -56,6 +56,7 @@ __all__ = [
     "choose_for_drawing",
     "compute_dtype",
     "default_base",
+    "default_memory",
     "explained",
     "fits",
     "free_memory",
