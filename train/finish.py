@@ -28,7 +28,7 @@ def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
         "planned_steps": plan.steps,
         "lr": plan.lr,
         "text_encoder_lr": plan.text_encoder_lr,
-        "schedule": plan.schedule,
+        "schedule": "cosine",
         "warmup": plan.warmup,
         "batch_size": plan.batch_size,
         "resolution": plan.resolution,

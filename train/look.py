@@ -71,9 +71,7 @@ class Look:
         repeats = next(
             (found[0] for part in reversed(Path(name).parts[:-1]) if (found := repeats_of(part))), None
         )
-        self.used.append(
-            Sample(name, path, caption, "", "", size, notes, opened.sha256, self.background, repeats)
-        )
+        self.used.append(Sample(name, path, caption, "", "", size, notes, opened.sha256, repeats))
 
     def _again(self, place: int, caption: Caption | None) -> str:
         """Why a picture that is there already is dropped; words that a person wrote for it are not lost."""

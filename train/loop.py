@@ -89,7 +89,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
         if not bool(norm.isfinite()):
             raise TrainingError(f"The gradient of step {step + 1} is not a number. {self._calmer()}")
-        self.lr = set_rate(self.optimizer, rate(step, plan.steps, plan.warmup, plan.schedule))
+        self.lr = set_rate(self.optimizer, rate(step, plan.steps, plan.warmup))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step, self.loss = step + 1, float(loss.detach())

@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate: AdamW, one group a component, warm-up then constant or cosine."""
+"""The optimiser and its learning rate: AdamW, one group a component, warm-up, then cosine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from torch import nn
 
 from lorastyle.errors import TrainingError
 
-SCHEDULES = ("constant", "cosine")
 
-
-def rate(step: int, steps: int, warmup: int, schedule: str) -> float:
+def rate(step: int, steps: int, warmup: int) -> float:
     """What the learning rate is multiplied with at `step` (0 is the first).
 
     A pure function of the step: a run that is resumed, or resumed with more steps, never sees 0. The first
@@ -21,8 +19,6 @@ def rate(step: int, steps: int, warmup: int, schedule: str) -> float:
     """
     if step < warmup:
         return (step + 1) / warmup
-    if schedule == "constant":
-        return 1.0
     done = (step - warmup) / max(1, steps - warmup)
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 

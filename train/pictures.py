@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from lorastyle.pictures import open_picture
@@ -39,41 +39,19 @@ def framing(size: tuple[int, int], resolution: int) -> tuple[float, ...]:
     return float(height), float(width), float(top), float(left), float(resolution), float(resolution)
 
 
-def square(
-    image: Image.Image, resolution: int, *, generator: torch.Generator | None = None, flip: bool = False
-) -> NDArray[np.uint8]:
-    """RGB pixels (resolution, resolution, 3): the short side fitted, the long side cropped.
-
-    Args:
-        generator: a CPU generator that chooses the place of the crop; None takes the middle.
-        flip: let the generator also mirror half of the pictures. Off, for letters and faces have sides.
-    """
-    if flip and generator is None:
-        raise ValueError("flip needs a generator that decides")
+def square(image: Image.Image, resolution: int) -> NDArray[np.uint8]:
+    """RGB pixels (resolution, resolution, 3): the short side fitted, the middle of the long side."""
     side = min(image.size)
     left, top = ((length - side) / 2 for length in image.size)
-    mirrored = False
-    if generator is not None:  # the same number of draws for every picture
-        place, coin = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-        left, top = (int(place * (length - side + 1)) for length in image.size)
-        mirrored = flip and coin < 0.5
     box = (left, top, left + side, top + side)
-    made = image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=box)
-    return np.array(ImageOps.mirror(made) if mirrored else made, dtype=np.uint8)
+    return np.array(image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=box), dtype=np.uint8)
 
 
-def load_pixels(
-    path: Path,
-    resolution: int,
-    background: str = "white",
-    *,
-    generator: torch.Generator | None = None,
-    flip: bool = False,
-) -> Tensor:
+def load_pixels(path: Path, resolution: int, background: str = "white") -> Tensor:
     """The picture as float32 pixels (3, resolution, resolution) in -1..1; see `open_picture` and `square`.
 
     Raises:
         Unusable: see `open_picture`.
     """
-    pixels = square(open_picture(path, background).image, resolution, generator=generator, flip=flip)
+    pixels = square(open_picture(path, background).image, resolution)
     return torch.from_numpy(pixels).permute(2, 0, 1).float().contiguous() / 127.5 - 1

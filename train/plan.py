@@ -65,7 +65,7 @@ class Plan:
         patterns: the targets as asked for; targets: the module paths they name, per component.
         lr, text_encoder_lr: of AdamW; a text encoder at 0 is left alone, and its embeddings are cached.
         prior_prompts: what the class pictures show; prior_images of them in all.
-        warmup: steps until the learning rate is reached; then `schedule`, "constant" or "cosine".
+        warmup: steps until the learning rate is reached; then cosine, down to a tenth.
         trainable: how many numbers the adapter has.
         replaces: whether a file is at `out` already, which the new one takes the place of.
         memory: how the base is kept, a name of `MODES`; memory_why: what was chosen from, in words.
@@ -100,7 +100,6 @@ class Plan:
     lr: float
     text_encoder_lr: float
     warmup: int
-    schedule: str
     weight_decay: float
     min_snr_gamma: float
     clip_skip: int
@@ -151,7 +150,7 @@ class Plan:
                 f"{self.out} ({megabytes(self.file_bytes)}"
                 f"{'; replaces the one that is there' * self.replaces})",
             ),
-            ("learning rate", f"{self.lr:g}, {self.schedule} after {self.warmup} steps"),
+            ("learning rate", f"{self.lr:g}, cosine after {self.warmup} steps"),
         ]
         if self.text_encoder_lr:
             rows.append(("  text encoder", f"{self.text_encoder_lr:g}"))
@@ -246,7 +245,6 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         lr=lr,
         text_encoder_lr=text_encoder_lr,
         warmup=max(1, min(20, steps // 10)),
-        schedule="cosine",
         weight_decay=config.weight_decay,
         min_snr_gamma=config.min_snr_gamma,
         clip_skip=config.clip_skip,

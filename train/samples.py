@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from lorastyle.pictures import open_picture
-
 from .captions import Caption
-from .pictures import square
 
 
 @dataclass(frozen=True)
@@ -39,19 +32,7 @@ class Sample:
     size: tuple[int, int]
     notes: tuple[str, ...]
     sha256: str = ""
-    background: str = "white"
     repeats: int | None = None
-
-    def pixels(
-        self, resolution: int, *, generator: torch.Generator | None = None, flip: bool = False
-    ) -> NDArray[np.uint8]:
-        """RGB (resolution, resolution, 3), the middle square unless a generator chooses; see `square`.
-
-        Raises:
-            Unusable: the file changed since it was looked at, and cannot be read any more.
-        """
-        image = open_picture(self.path, self.background).image
-        return square(image, resolution, generator=generator, flip=flip)
 
 
 @dataclass(frozen=True)

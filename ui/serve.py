@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorastyle.bases import default_base, load_base
+from lorastyle.bases import default_base, default_memory, load_base
 from lorastyle.errors import ConfigError
 from lorastyle.generate import Engine, adapter_folders
 
@@ -86,7 +86,7 @@ def serve(options: Options) -> list[str]:
     prepare_environment()
     folders = tuple(folder.absolute() for folder in adapter_folders())
     out = options.out.absolute()
-    base = load_base(options.base)
+    base = load_base(options.base, memory=default_memory())
     flag = None if base.name == default_base() else base.name
     notes = Notes()
     with private_folder() as private, notes.listening():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import FOR_TRAINING, StableDiffusion, default_memory
 from lorastyle.errors import ConfigError, LorastyleError
 from lorastyle.train import (
     Dataset,
@@ -200,6 +200,7 @@ class Trainings:
                 class_name=form.class_name.strip() or None,
                 steps=form.steps,
                 rank=form.rank,
+                memory=default_memory(FOR_TRAINING),
             )
         except ConfigError as error:
             raise ConfigError([*problems, *error.problems]) from error

@@ -154,6 +154,10 @@ class GatedLayer(nn.Module):
         """The gate in the dtype of `inner`, viewed so that it multiplies `inner`."""
         raise NotImplementedError
 
+    def __deepcopy__(self, memo: object) -> GatedLayer:
+        """No bank would know the copy: nothing could set its scales or take it off."""
+        raise AdapterError("Adapters are attached: detach() the bank, copy the model, attach one to each.")
+
     # ---- what a bank sets ------------------------------------------------------------------------------
 
     @property

@@ -8,10 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .default import default_base
+from .default import default_base, default_memory
 
 if TYPE_CHECKING:
-    from .hub import cached_folder, split_hub_id
+    from .hub import cached_folder, needs_download, split_hub_id
     from .likeness import Likeness
     from .load import EMBEDDED, load_base
     from .memory import AUTO, FOR_DRAWING, FOR_TRAINING, MODES, MemoryMode
@@ -56,12 +56,14 @@ __all__ = [
     "choose_for_drawing",
     "compute_dtype",
     "default_base",
+    "default_memory",
     "explained",
     "fits",
     "free_memory",
     "gigabytes",
     "listed",
     "load_base",
+    "needs_download",
     "open_pipeline",
     "peek_base",
     "peek_family",
@@ -95,6 +97,7 @@ _LATE = {
     "gigabytes": "needs",
     "listed": "needs",
     "load_base": "load",
+    "needs_download": "hub",
     "open_pipeline": "pipelines",
     "peek_base": "peek",
     "peek_family": "peek",

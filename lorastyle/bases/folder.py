@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,13 @@ PARTS = {
     "StableDiffusionXLPipeline": _TWO_ENCODERS,
     "StableDiffusionXLInpaintPipeline": _TWO_ENCODERS,
 }
+_LIBRARIES = ("diffusers", "transformers")
+_ABSENT = object()
+_CONVERT = (  # torch.load with weights_only=True, whatever torch's version: diffusers asks for it
+    "import sys; from diffusers import DiffusionPipeline as P; "
+    "P.from_pretrained(sys.argv[1], safety_checker=None).save_pretrained(sys.argv[2])"
+)
+_PREDICTIONS = ("epsilon", "v_prediction", "sample")
 COMPONENTS = tuple(dict.fromkeys(part for parts in PARTS.values() for part in parts))
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -58,6 +66,8 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
             f'The base "{name}" lacks {_and(missing)}: a {kind} has the folders {_and(parts)}. '
             "Copy or download the whole folder again."
         )
+    for part in parts:
+        _check_entry(index.get(part, _ABSENT), part, name)
     for part in (part for part in parts if part.startswith("tokenizer")):
         if not any(all((path / part / file).is_file() for file in files) for files in VOCABULARIES):
             raise BaseError(
@@ -89,9 +99,26 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
     )
 
 
+def _check_entry(entry: object, part: str, name: str) -> None:
+    """What an index says of a part is imported by that name, so it is checked first."""
+    words = cast("list[object]", entry) if isinstance(entry, list) else []
+    if len(words) != 2 or words[0] not in _LIBRARIES or not isinstance(words[1], str):
+        shown = "nothing" if entry is _ABSENT else json.dumps(entry)[:80]
+        raise BaseError(
+            f'The base "{name}" has {shown} for its {part} in model_index.json, where a class of '
+            f"{_or(list(_LIBRARIES))} is needed. Copy or download the whole folder again."
+        )
+
+
 def _check_schedule(vae: Mapping[str, object], schedule: Mapping[str, object], name: str) -> None:
     """Refuse what has the parts of Stable Diffusion and another noise: it would draw, and draw rubbish."""
     own = str(schedule.get("_class_name", ""))
+    told = schedule.get("prediction_type", "epsilon")
+    if told not in (*_PREDICTIONS, "flow_prediction"):
+        raise BaseError(
+            f'The base "{name}" has a scheduler_config.json whose prediction_type is {told!r}; allowed are '
+            f"{_and(_PREDICTIONS)}. Write the right one there, or get the folder again."
+        )
     if own.startswith(("EDM", "FlowMatch")) or schedule.get("prediction_type") == "flow_prediction":
         why = f"its scheduler is {own}"
     elif vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
@@ -129,12 +156,13 @@ def _check_weights(folder: Path, name: str) -> str | None:
         pickled = sorted(file.name for file in folder.iterdir() if file.suffix in {".bin", ".ckpt", ".pt"})
         raise BaseError(
             f'The base "{name}" has no weights (*.safetensors) in {folder.name}/'
+            + (f", only {_and(pickled)}: pickles can run code and are not opened" if pickled else "")
+            + ". Get the folder again, with its safetensors files"
             + (
-                f", only {_and(pickled)}: pickles can run code and are not opened. Convert them"
+                f", or convert it by PyTorch's restricted reader: {_conversion(folder.parent)}"
                 if pickled
-                else ""
+                else "."
             )
-            + ". Get the folder again, with its safetensors files."
         )
     for file in plain or files:
         try:
@@ -144,6 +172,12 @@ def _check_weights(folder: Path, name: str) -> str | None:
     for index in folder.glob("*.safetensors.index*.json"):
         _check_shards(index, {file.name for file in files}, name)
     return None if plain else "fp16"
+
+
+def _conversion(folder: Path) -> str:
+    """A command that writes the whole pipeline anew; the paths stay outside the code."""
+    old, new = shlex.quote(str(folder)), shlex.quote(f"{folder}-converted")
+    return f'python -c "{_CONVERT}" {old} {new}'
 
 
 def _check_shards(index: Path, files: set[str], name: str) -> None:

@@ -69,6 +69,15 @@ def cached_folder(repo: str, revision: str | None = None, *, file: str = "model_
     return Path(found).parent if isinstance(found, str) else None
 
 
+def needs_download(name: str) -> bool:
+    """Whether loading this base would fetch something: it is a Hub id, and not whole in the local cache."""
+    hub_id = None if Path(name).expanduser().exists() else split_hub_id(name)
+    if hub_id is None:
+        return False
+    cached = cached_folder(*hub_id)
+    return cached is None or not _is_whole(cached, name)
+
+
 def _is_whole(folder: Path, name: str) -> bool:
     try:
         inspect_folder(folder, name)

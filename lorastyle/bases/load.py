@@ -123,6 +123,10 @@ def _locate(name: str) -> Path:
         return path
     if (hub_id := split_hub_id(name)) is not None:
         return fetch(*hub_id, name)
+    if path.is_symlink():
+        raise BaseError(
+            f'The base "{name}" is a link that leads to no file. Mend it, or name the file itself.'
+        )
     parent = path.parent
     around = list(parent.iterdir()) if parent.is_dir() else []
     beside = [entry.name for entry in around if entry.is_dir() or entry.suffix == ".safetensors"]

@@ -140,7 +140,7 @@ class Drawer:
 
 
 def _load(base: str | None) -> Engine:
-    from lorastyle.bases import load_base
+    from lorastyle.bases import default_memory, load_base
     from lorastyle.generate import Engine
 
-    return Engine(load_base(base))
+    return Engine(load_base(base, memory=default_memory()))

@@ -16,7 +16,7 @@ def demo(*, out: Path = Path("lorastyle-demo"), steps: Whole | None = None) -> i
         steps: training steps; fewer are quicker and worse.
     """
     check_out(out / "pictures")
-    from lorastyle.bases import default_base, load_base
+    from lorastyle.bases import FOR_TRAINING, default_base, default_memory, load_base
     from lorastyle.generate import AdapterUse, Engine, GenerateRequest
     from lorastyle.samples import folder
     from lorastyle.train import TrainConfig
@@ -25,13 +25,20 @@ def demo(*, out: Path = Path("lorastyle-demo"), steps: Whole | None = None) -> i
     from .training import next_command, run_training
 
     config = TrainConfig(
-        images=str(folder("sticker")), out=str(out / "sticker.safetensors"), base=default_base(), steps=steps
+        images=str(folder("sticker")),
+        out=str(out / "sticker.safetensors"),
+        base=default_base(),
+        steps=steps,
+        memory=default_memory(FOR_TRAINING),
     )
     result, plan = run_training(config)
     sheet = result.sheet
     if sheet is None:  # stopped on the way
         return INTERRUPTED
-    engine, uses = Engine(load_base(config.base)), (AdapterUse(near(result.adapter)),)
+    engine, uses = (
+        Engine(load_base(config.base, memory=default_memory())),
+        (AdapterUse(near(result.adapter)),),
+    )
     for prompt in plan.sample_prompts[:3]:
         draw(engine, GenerateRequest(prompt, adapters=uses, seed=plan.seed + 100), out / "pictures")
     say()

@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from lorastyle.errors import AdapterError, ConfigError
 
 from .console import Steps, base_line, note, say
+from .interrupt import gentle
 from .names import Whole, check_out, names_one_file, parse_size, whole
 
 if TYPE_CHECKING:
@@ -45,14 +46,16 @@ def generate(
     format_: Annotated[Literal["png", "jpg", "webp"], _MORE, Parameter("--format")] = "png",
     quality: Annotated[Whole | None, _MORE] = None,
     no_metadata: Annotated[bool, _MORE, Parameter(negative="")] = False,
-    memory: Annotated[Literal["auto", "fast", "offload", "int8", "nf4", "sequential"], _MORE] = "auto",
+    preview: Annotated[Path | None, _MORE] = None,
+    memory: Annotated[Literal["auto", "fast", "offload", "int8", "nf4", "sequential"] | None, _MORE] = None,
 ) -> None:
     """Draw pictures from words, with adapters.
 
         lorastyle generate "a cat" -a sticker:0.8 -a other.safetensors:0.5 --seed 7 -n 4
         lorastyle generate --like picture.png --seed 8
 
-    Every picture carries the whole request that drew it, by names and hashes, without any path.
+    Every picture carries the whole request that drew it, by names and hashes, without any path. Ctrl-C ends
+    it after the step at hand and keeps what is finished; a second one ends it at once.
 
     Args:
         prompt: what to draw; put an adapter's trigger word into it.
@@ -79,8 +82,9 @@ def generate(
         format_: of pictures in a folder.
         quality: 1 to 100, of a .jpg (95 if left out) or .webp (lossless if left out).
         no_metadata: save the pictures without the request that drew them.
-        memory: how the base is kept, each with less memory: fast, offload, int8, nf4, sequential; auto takes
-            the first that fits.
+        preview: a picture that shows what is being drawn, written anew every few steps.
+        memory: how the base is kept, each with less memory: fast, offload, int8, nf4, sequential; the first
+            that fits if left out (auto).
     """
     from lorastyle.generate import (
         AdapterUse,
@@ -95,6 +99,8 @@ def generate(
         raise ConfigError(f"--out {out} names one picture, but --number is {number}. Name a folder instead.")
     suffix = out.suffix if names_one_file(out) else f".{format_}"
     check_picture_name(Path(f"picture{suffix}"), quality)
+    if preview is not None:
+        _check_preview(preview, out, init, mask, like)
     given = {
         "prompt": prompt,
         "negative_prompt": negative,
@@ -130,16 +136,22 @@ def generate(
     except AdapterError as error:
         hint = " Name others with -a, or draw without it: --skip-missing." if like and not adapter else ""
         raise AdapterError(f"{error}{hint}") from error
-    from lorastyle.bases import default_base, load_base, peek_base
+    from lorastyle.bases import AUTO, default_base, default_memory, load_base, needs_download, peek_base
     from lorastyle.generate import Engine, choose_memory, refuse_other_family
 
     base = request.base
+    if like is not None and base not in (None, given.get("base"), default_base()) and needs_download(base):
+        raise ConfigError(
+            f'{like} was drawn with the base "{base}", which is not in the local cache, and what a picture '
+            f"says starts no download. To fetch it, add --base {base}; or name another with --base."
+        )
     if peeked := peek_base(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
             refuse_other_family(file, peeked.family, base or default_base())
-    loaded = load_base(base, memory=None if memory == "auto" else memory)
+    memory = memory or default_memory()
+    loaded = load_base(base, memory=None if memory == AUTO else memory)
     say(base_line(loaded.name, inpainting=loaded.inpainting))
-    if memory == "auto":
+    if memory == AUTO:
         choice = choose_memory(loaded, request)
         loaded.placement.arrange(choice.mode)
         if choice.mode != "fast":
@@ -147,7 +159,19 @@ def generate(
         engine = Engine(loaded, batch_size=choice.pictures)
     else:
         engine = Engine(loaded)
-    draw(engine, request, out, suffix=suffix, metadata=not no_metadata, quality=quality)
+    draw(engine, request, out, suffix=suffix, metadata=not no_metadata, quality=quality, preview=preview)
+
+
+def _check_preview(preview: Path, out: Path, *sources: str | Path | None) -> None:
+    """Can the preview be written, and is what it replaces no picture that is needed?"""
+    if not names_one_file(preview):
+        raise ConfigError(f"--preview {preview}: name a picture, such as preview.png.")
+    for other in (out, *sources):
+        if other is not None and Path(preview).resolve() == Path(other).expanduser().resolve():
+            raise ConfigError(
+                f"--preview {preview} would replace {other}, which is named as well. Name another file."
+            )
+    check_out(preview)
 
 
 def draw(
@@ -158,12 +182,17 @@ def draw(
     suffix: str = ".png",
     metadata: bool = True,
     quality: int | None = None,
+    preview: Path | None = None,
 ) -> list[Path]:
-    """Draw a request into a folder (or into one picture), telling the progress and each file's name."""
-    from lorastyle.generate import Picture, save_picture, slug
+    """Draw a request into a folder (or into one picture), telling the progress and each file's name.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, once the step at hand has ended; its text says what is kept.
+    """
+    from lorastyle.generate import Picture, PreviewFile, save_picture, slug
 
     saved: list[Path] = []
-    with Steps() as progress:
+    with gentle() as stop, Steps() as progress:
 
         def save(picture: Picture) -> None:
             path = out / f"{slug(request.prompt)}-{picture.request.seed}{suffix}"
@@ -171,5 +200,13 @@ def draw(
             saved.append(save_picture(picture, target, metadata=metadata, quality=quality))
             progress.say(str(saved[-1]))
 
-        engine.generate(request, on_step=partial(progress.update, "drawing"), on_picture=save)
+        engine.generate(
+            request,
+            on_step=partial(progress.update, "drawing"),
+            on_picture=save,
+            on_preview=None if preview is None else PreviewFile(preview),
+            stop=stop,
+        )
+    if stop.is_set():
+        raise KeyboardInterrupt(f"stopped: {len(saved):,} of {request.number:,} pictures are drawn and kept")
     return saved

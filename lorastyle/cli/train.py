@@ -102,12 +102,12 @@ def train(
     if class_name is not None:
         given["class"] = given.pop("class_name")
 
-    from lorastyle.bases import default_base
+    from lorastyle.bases import FOR_TRAINING, default_base, default_memory
     from lorastyle.train import TrainConfig
 
     from .training import next_command, run_training
 
-    defaults = {"base": default_base()}
+    defaults = {"base": default_base(), "memory": default_memory(FOR_TRAINING)}
     if config is not None:
         settings = TrainConfig.from_toml(config, given, defaults=defaults)
     else:

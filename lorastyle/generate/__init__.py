@@ -19,6 +19,7 @@ from .schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     from .engine import Engine, Picture
+    from .preview_file import PreviewFile
     from .residents import refuse_other_family
     from .room import choose_memory
     from .sampling import Start, denoise
@@ -30,6 +31,7 @@ __all__ = [
     "Engine",
     "GenerateRequest",
     "Picture",
+    "PreviewFile",
     "Start",
     "adapter_folders",
     "check_picture_name",
@@ -50,6 +52,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stay
         rooms = {
             "Engine": "engine",
             "Picture": "engine",
+            "PreviewFile": "preview_file",
             "Start": "sampling",
             "choose_memory": "room",
             "denoise": "sampling",

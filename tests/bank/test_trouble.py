@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 import pytest
 import torch
@@ -269,3 +270,15 @@ def test_scaled_by_a_number_of_numpys(model: nn.Sequential) -> None:
     bank = attach(model)
     bank.add(adapter("a", model), scale=np.float32(0.5))  # type: ignore[arg-type]
     assert bank.scales == {"a": {"unet": 0.5}}
+
+
+def test_a_copy_that_no_bank_would_know_is_refused(model: nn.Sequential) -> None:
+    bank = attach(model)
+    bank.add(adapter("a", model))
+    with pytest.raises(AdapterError, match=r"detach\(\) the bank, copy the model"):
+        deepcopy(model)
+    bank.detach()
+    copied = deepcopy(model)
+    assert torch.equal(copied(X), model(X)) and copied[0] is not model[0]
+    attach(copied).add(adapter("a", copied))
+    assert not torch.equal(copied(X), model(X))

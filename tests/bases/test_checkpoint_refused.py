@@ -120,6 +120,16 @@ def test_the_command_for_a_pickle_works(tmp_path: Path, monkeypatch: pytest.Monk
     assert differing(weights(pipe), weights(made("sd1"))) == set()
 
 
+def test_averaged_weights_alone(tmp_path: Path) -> None:
+    names = [name for name in original_tensors(made("sd1")) if name.startswith("model.diffusion_model.")]
+    change = dict.fromkeys(names)
+    with pytest.raises(BaseError, match=r"averaged \(EMA\) weights only.*with model\.diffusion_model"):
+        load_base(
+            str(write_original(made("sd1"), tmp_path / "x.safetensors", ema=True, change=change)),
+            device="cpu",
+        )
+
+
 IN = "model.diffusion_model.input_blocks"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lorastyle.bases import default_base
+from lorastyle.bases import FOR_TRAINING, default_base, default_memory
 from lorastyle.errors import ConfigError
 
 
@@ -48,9 +48,24 @@ def test_a_file_without_a_base_says_nothing(here: Path) -> None:
         ("base = 3", "base is 3; a text is needed"),
         ('base = ""', "a text is needed"),
         ("base = ", "cannot be read"),
+        ('memory = "int9"', r"memory is 'int9'; allowed are auto, .*Did you mean \"int8\""),
+        ("memory = 8", "memory is 8; allowed are"),
     ],
 )
 def test_what_cannot_be_used_is_told(here: Path, text: str, said: str) -> None:
     (here / "here" / "lorastyle.toml").write_text(text)
-    with pytest.raises(ConfigError, match=said):
-        default_base()
+    for default in (default_base, default_memory):
+        with pytest.raises(ConfigError, match=said):
+            default()
+
+
+def test_memory_has_its_own_word_in_the_same_files(here: Path) -> None:
+    assert default_memory() == "auto"
+    (here / "home" / "lorastyle.toml").write_text('memory = "int8"\nbase = "org/at-home"\n')
+    assert (default_memory(), default_base()) == ("int8", "org/at-home")
+    (here / "here" / "lorastyle.toml").write_text('base = "org/here"\n')
+    assert (default_memory(), default_base()) == ("int8", "org/here")
+    (here / "here" / "lorastyle.toml").write_text('memory = "sequential"\n')
+    assert (default_memory(), default_base()) == ("sequential", "org/at-home")
+    # what only draws says nothing of training
+    assert default_memory(FOR_TRAINING) == "auto"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from lorastyle.bases import EMBEDDED, load_base
 from lorastyle.bases.quiet import quiet
 from lorastyle.errors import BaseError
+from tests.original import differing, weights
 from tests.tiny import tiny_pipeline
 
 
@@ -119,6 +122,48 @@ def test_pickled_weights_are_not_opened(copy: Path) -> None:
     file.rename(file.with_name("pytorch_model.bin"))
     with pytest.raises(BaseError, match=r"only pytorch_model\.bin: pickles can run code"):
         load_base(str(copy), device="cpu")
+
+
+def test_the_command_for_pickled_weights_works(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_base(str(copy), device="cpu")
+    for part in ("unet", "vae", "text_encoder"):
+        [file] = (copy / part).glob("*.safetensors")
+        torch.save(
+            load_file(file), file.with_name("pytorch_model.bin" if "text" in part else f"{file.stem}.bin")
+        )
+        file.unlink()
+    spaced = copy.rename(copy.with_name("an $(old) one"))
+    with pytest.raises(BaseError, match="restricted reader") as told:
+        load_base(str(spaced), device="cpu")
+    code, *paths = shlex.split(str(told.value).partition("python -c ")[2])
+    monkeypatch.setattr("sys.argv", ["-c", *paths])
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, {})
+    made = load_base(paths[1], device="cpu")
+    assert differing(weights(made.pipe), weights(whole.pipe)) == set()
+
+
+@pytest.mark.parametrize(
+    "entry", [None, ["os", "system"], ["diffusers"], "UNet2DConditionModel", [None, None]]
+)
+def test_an_index_that_names_no_class(copy: Path, entry: object) -> None:
+    rewrite(copy / "model_index.json", unet=entry)
+    with pytest.raises(BaseError, match=r"for its unet in model_index\.json, where a class of diffusers or"):
+        load_base(str(copy), device="cpu")
+
+
+def test_a_prediction_type_that_is_none(copy: Path) -> None:
+    rewrite(copy / "scheduler" / "scheduler_config.json", prediction_type="banana")
+    with pytest.raises(BaseError, match=r"prediction_type is 'banana'; allowed are epsilon, v_prediction"):
+        load_base(str(copy), device="cpu")
+
+
+@pytest.mark.parametrize("target", ["x.safetensors", "nowhere.safetensors", "folder"])
+def test_a_link_that_leads_nowhere(tmp_path: Path, target: str) -> None:
+    (link := tmp_path / "x.safetensors").symlink_to(target)
+    with pytest.raises(BaseError, match="is a link that leads to no file"):
+        load_base(str(link), device="cpu")
 
 
 @pytest.mark.parametrize(

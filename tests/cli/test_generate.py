@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageChops
 
+from lorastyle.cli.console import Steps
 from lorastyle.errors import PictureError
-from lorastyle.generate import read_request
+from lorastyle.generate import Engine, GenerateRequest, Picture, PreviewFile, read_request, save_picture
 
 from .conftest import Said, write_adapter
 
@@ -197,3 +200,135 @@ def test_what_was_chosen_for_a_small_card_is_told(
     monkeypatch.setattr("lorastyle.generate.choose_memory", choose, raising=False)
     said = lorastyle("generate", "a cat", *QUICK, "-n", 2)
     assert said.code == 0 and "memory: int8, about all of it" in said.out.splitlines()
+
+
+def test_a_picture_starts_no_download(
+    lorastyle: Run, tiny_base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    fetched: list[str] = []
+
+    def fetch(repo: str, revision: str | None, name: str) -> Path:
+        fetched.append(name)
+        return Path(tiny_base)
+
+    monkeypatch.setattr("lorastyle.bases.load.fetch", fetch)
+    asked = GenerateRequest("a cat", base="org/model", steps=2, seed=7)
+    save_picture(Picture(Image.new("RGB", (64, 64)), asked), "other.png")
+    said = lorastyle("generate", "--like", "other.png", "-o", "again.png")
+    assert said.code == 1 and not fetched and not Path("again.png").exists()
+    assert '"org/model", which is not in the local cache' in said.err and "add --base org/model" in said.err
+    assert lorastyle("generate", "--like", "other.png", "--skip-missing", "-o", "a.png").code == 0
+    assert not fetched and read_request("a.png").base == "tiny"
+    # what the error proposes does fetch it
+    assert lorastyle("generate", "--like", "other.png", "--base", "org/model", "-o", "b.png").code == 0
+    assert fetched == ["org/model"]
+    # and so does a base that is one's own choice, whatever pictures say
+    monkeypatch.setenv("LORASTYLE_BASE", "org/model")
+    assert lorastyle("generate", "--like", "other.png", "-o", "c.png").code == 0
+
+
+def test_memory_of_the_file_of_settings(lorastyle: Run, tiny_base: str) -> None:
+    assert lorastyle("generate", "a cat", *QUICK, "--out", "plain.png").code == 0
+    assert lorastyle("generate", "a cat", *QUICK, "--memory", "int8", "--out", "int8.png").code == 0
+    Path("lorastyle.toml").write_text('memory = "int8"')
+    assert lorastyle("generate", "a cat", *QUICK, "--out", "file.png").code == 0
+    assert lorastyle("generate", "a cat", *QUICK, "--memory", "fast", "--out", "flag.png").code == 0
+    plain, int8, file, flag = (pixels(f"{name}.png") for name in ("plain", "int8", "file", "flag"))
+    assert file == int8 and flag == plain and plain != int8
+
+
+def pixels(path: str | Path) -> bytes:
+    with Image.open(path) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+def test_a_preview_is_written_while_it_is_drawn(
+    lorastyle: Run, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorastyle.generate import preview
+
+    monkeypatch.setattr(preview, "EVERY", 0.0)
+    monkeypatch.setattr(preview, "SHARE", 0)
+    seen: list[bytes] = []
+    write = PreviewFile.__call__
+
+    def watch(self: PreviewFile, pictures: list[Image.Image]) -> None:
+        write(self, pictures)
+        seen.append(pixels("shown/now.webp"))
+        assert not Path("pictures").exists(), "a preview comes before the picture"
+
+    monkeypatch.setattr(PreviewFile, "__call__", watch)
+    assert lorastyle("generate", "a cat", *QUICK, "-n", 2, "--preview", "shown/now.webp").code == 0
+    assert len(seen) == 2 and seen[0] != seen[1]
+    with Image.open("shown/now.webp") as picture:
+        assert picture.size == (128, 64)  # both of the batch, side by side
+    assert [file.name for file in Path("shown").iterdir()] == ["now.webp"]
+    assert lorastyle("generate", "a cat", *QUICK, "-o", "plain.png").code == 0
+    assert pixels("plain.png") == pixels("pictures/a-cat-7.png")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--preview", "now.gif"), "name a picture, such as preview.png"),
+        (("--preview", "a-folder"), "name a picture, such as preview.png"),
+        (("--preview", "photo.png", "--init", "./photo.png"), "would replace ./photo.png"),
+        (("--preview", "x.png", "-o", "x.png"), "would replace x.png"),
+        (("--preview", "taken/x.png"), "it is a file"),
+    ],
+)
+def test_a_preview_that_cannot_be(lorastyle: Run, more: tuple[str, ...], told: str) -> None:
+    Path("taken").write_text("a file")
+    said = lorastyle("generate", "a cat", *more)
+    assert said.code == 1 and told in said.err
+
+
+@pytest.mark.filterwarnings("default:The preview")
+def test_a_preview_that_cannot_be_written_stops_no_drawing(
+    lorastyle: Run, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lorastyle.generate.preview_file.atomic_write", full)
+    monkeypatch.setattr("lorastyle.generate.preview.EVERY", 0.0)
+    said = lorastyle("generate", "a cat", "--steps", 4, "--preview", "now.png", "-o", "x.png")
+    assert said.code == 0 and Path("x.png").exists()
+    assert said.err.count("note:") == 1 and "No space left on device); drawing goes on" in said.err
+
+
+def test_ctrl_c_ends_after_the_step_and_keeps_what_is_finished(
+    lorastyle: Run, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorastyle.generate.Engine", partial(Engine, batch_size=1), raising=False)
+    before, steps = signal.getsignal(signal.SIGINT), list[int]()
+    update = Steps.update
+
+    def interrupt(self: Steps, what: str, done: int, total: int, detail: str = "") -> None:
+        update(self, what, done, total, detail)
+        steps.append(done)
+        if done == 3:  # the first of the second picture
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Steps, "update", interrupt)
+    said = lorastyle("generate", "a cat", *QUICK, "-n", 3, "--memory", "fast")
+    assert (said.code, said.err) == (130, "error: stopped: 1 of 3 pictures are drawn and kept\n")
+    assert steps == [1, 2, 3] and [file.name for file in Path("pictures").iterdir()] == ["a-cat-7.png"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_does_not_wait(
+    lorastyle: Run, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = list[bool]()
+
+    def slow(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        ended.append(False)
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+
+    monkeypatch.setattr("lorastyle.generate.engine.denoise", slow)
+    said = lorastyle("generate", "a cat", *QUICK)
+    assert (said.code, said.err, ended) == (130, "error: stopped\n", [False])

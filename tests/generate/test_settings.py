@@ -13,6 +13,7 @@ from PIL import Image
 from lorastyle.adapters import model_hash
 from lorastyle.errors import ConfigError, PictureError
 from lorastyle.generate import AdapterUse, Engine, GenerateRequest, read_settings, save_picture
+from tests.tiny import tiny_pipeline
 
 from .conftest import MakeAdapter
 from .pictures import picture, png
@@ -148,7 +149,6 @@ def test_the_base(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORASTYLE_BASE", "/models/Dream_v8.safetensors")
     for base, expected in (
         ("embedded", "embedded"),
-        ("org/model", "org/model"),
         ("D:\\sd\\Dream_v8.safetensors", "/models/Dream_v8.safetensors"),
         (None, None),
     ):
@@ -162,6 +162,33 @@ def test_the_base(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "'Dream_v8.safetensors' draws."
     ]
     assert read_settings(saved(GenerateRequest("a", base="/x/other")), changes={"base": "mine"})[1] == []
+
+
+@pytest.mark.parametrize("base", ["org/model", "org/model@fp16", "org/model@refs/pr/3"])
+def test_a_base_of_the_hub_is_taken_from_the_cache_and_never_fetched(
+    here: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "cache"))
+    path = saved(GenerateRequest("a", base=base))
+    found, [remark] = read_settings(path)
+    assert found.base is None
+    assert remark == f"It was drawn with the base '{base}', which is not in the local cache: left out."
+    found, [remark] = read_settings(path, keep_missing=True)
+    assert found.base == base and remark.endswith("not in the local cache: name it with base to fetch it.")
+    # whole in the cache it is at hand; a part of it is not
+    folder = here / "cache" / "models--org--model" / "snapshots" / ("c" * 40)
+    tiny_pipeline().save_pretrained(folder)
+    refs = folder.parents[1] / "refs" / (base.partition("@")[2] or "main")
+    refs.parent.mkdir(parents=True)
+    refs.write_text("c" * 40)
+    assert read_settings(path) == (GenerateRequest("a", base=base), [])
+    shutil.rmtree(folder / "vae")
+    assert read_settings(path)[0].base is None
+
+
+def test_a_revision_leads_nowhere_else(here: Path) -> None:
+    found, [remark] = read_settings(saved(GenerateRequest("a", base="org/model@../../../secret")))
+    assert found.base is None and "'secret', which is not at hand" in remark
 
 
 def test_a_base_that_is_loaded_already(here: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +17,7 @@ from lorastyle.samples import folder as sample_folder
 from lorastyle.train.config import TrainConfig
 from lorastyle.train.dataset import Dataset, scan
 from lorastyle.train.objective import seeded
+from lorastyle.train.pictures import load_pixels
 
 
 def picture(path: Path, shade: int = 0, size: tuple[int, int] = (32, 32)) -> None:
@@ -216,17 +216,14 @@ def test_the_settings_of_a_run_say_the_same(tmp_path: Path) -> None:
     assert scan(config) != scan(tmp_path / "x")
 
 
-def test_pixels_of_a_sample(tmp_path: Path) -> None:
+def test_pixels_of_a_picture(tmp_path: Path) -> None:
     image = Image.new("RGBA", (96, 32), (200, 0, 0, 255))
     image.paste((0, 0, 0, 0), (0, 0, 48, 32))
     image.save(tmp_path / "a.png")
-    (sample,) = scan(tmp_path, background="blue").used
-    pixels = sample.pixels(16)
-    assert pixels.shape == (16, 16, 3) and pixels.dtype == np.uint8
-    assert tuple(pixels[8, 1]) == (0, 0, 255) and tuple(pixels[8, 14]) == (200, 0, 0)
-    many = [sample.pixels(16, generator=torch.Generator().manual_seed(i)) for i in range(8)]
-    assert len({p.tobytes() for p in many}) > 3
-    assert np.array_equal(many[3], sample.pixels(16, generator=torch.Generator().manual_seed(3)))
+    pixels = load_pixels(tmp_path / "a.png", 16, "blue")
+    assert pixels.shape == (3, 16, 16) and pixels.dtype == torch.float32
+    assert pixels[:, 8, 1].tolist() == [-1, -1, 1]
+    assert pixels[:, 8, 14].tolist() == pytest.approx([200 / 127.5 - 1, -1, -1])
 
 
 def test_nothing_usable_stops_before_it_starts(tmp_path: Path) -> None:

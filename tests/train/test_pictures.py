@@ -342,29 +342,6 @@ def test_the_middle_square(size: tuple[int, int], corner: tuple[int, int]) -> No
     assert abs(float(small.mean()) - float(pixels.mean())) < 1
 
 
-def test_a_generator_chooses_crop_and_flip() -> None:
-    image = ramp(100, 40)
-
-    def many(flip: bool, seed: int = 0) -> list[np.ndarray]:
-        generator = torch.Generator().manual_seed(seed)
-        return [square(image, 40, generator=generator, flip=flip) for _ in range(40)]
-
-    plain, again, other, flipped = many(False), many(False), many(False, 1), many(True)
-    assert all(np.array_equal(a, b) for a, b in zip(plain, again, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(plain, other, strict=True))
-    corners = {int(pixels[0, 0, 0]) for pixels in plain}
-    assert min(corners) >= 0 and max(corners) <= 60 and len(corners) > 20 and max(corners) - min(corners) > 45
-    mirrored = [not np.array_equal(a, b) for a, b in zip(plain, flipped, strict=True)]
-    assert 8 < sum(mirrored) < 32
-    for a, b, turned in zip(plain, flipped, mirrored, strict=True):
-        assert np.array_equal(a[:, ::-1] if turned else a, b), "flip does not move the crop"
-    state = torch.get_rng_state()
-    square(image, 40)
-    assert torch.equal(torch.get_rng_state(), state)
-    with pytest.raises(ValueError, match="generator"):
-        square(image, 40, flip=True)
-
-
 def test_pixels_for_training(tmp_path: Path) -> None:
     halves(64, 32).save(tmp_path / "a.png")
     x = load_pixels(tmp_path / "a.png", 16)

@@ -176,11 +176,10 @@ def test_the_default_file_of_sd15_is_20_to_50_megabytes(balls: Path) -> None:
 
 
 def test_the_learning_rate_warms_up_and_never_is_zero() -> None:
-    rates = [rate(step, 100, 10, "cosine") for step in range(100)]
+    rates = [rate(step, 100, 10) for step in range(100)]
     assert rates[0] == 0.1 and max(rates) == rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] >= 0.1
-    assert rate(150, 100, 10, "cosine") > 0, "a run that is made longer"
-    assert [rate(step, 100, 10, "constant") for step in (10, 99)] == [1.0, 1.0]
+    assert rate(150, 100, 10) > 0, "a run that is made longer"
 
 
 def test_trainables_in_bfloat16_are_refused() -> None:

@@ -80,6 +80,11 @@ _OTHERS: tuple[tuple[str, str, str], ...] = (
 )
 # where there is no UNet with the original names
 _LONELY: tuple[tuple[str, str, str], ...] = (
+    (
+        r"^model_ema\.diffusion_model",
+        "a checkpoint whose UNet is there as averaged (EMA) weights only",
+        f"{_WHOLE}, with model.diffusion_model",
+    ),
     (r"^(emb_params|string_to_param|clip_[lg])$", "an embedding (textual inversion), not a base", _WHOLE),
     (
         r"^(unet\.)?(down_blocks|up_blocks|mid_block|conv_in)\.",
@@ -99,11 +104,6 @@ _LONELY: tuple[tuple[str, str, str], ...] = (
     (
         r"(text_model\.|resblocks\.|shared\.weight$|encoder\.block\.)",
         "a text encoder alone, not a base",
-        _WHOLE,
-    ),
-    (
-        r"^model_ema\.",
-        "a checkpoint with nothing but averaged (EMA) weights",
         _WHOLE,
     ),
 )

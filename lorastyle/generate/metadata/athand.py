@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from lorastyle.bases import default_base
+from lorastyle.bases import default_base, needs_download
 from lorastyle.errors import shortened
 
 from ..known import known_as
@@ -32,7 +32,7 @@ def at_hand(
     if "adapters" not in changes:
         values["adapters"] = _adapters(request.adapters, recorded.digests, keep_missing, remarks)
     if "base" not in changes:
-        values["base"] = _base(request.base, recorded.model, base, remarks)
+        values["base"] = _base(request.base, recorded.model, base, keep_missing, remarks)
     for key in ("init", "mask"):
         if key not in changes and (name := cast("str | None", values.get(key))):
             values[key] = _picture(key, name, values.get(f"{key}_hash"), source, keep_missing, remarks)
@@ -80,7 +80,9 @@ def _adapters(
     return list(found.values())
 
 
-def _base(recorded: str | None, model: str | None, loaded: str | None, remarks: list[str]) -> str | None:
+def _base(
+    recorded: str | None, model: str | None, loaded: str | None, keep_missing: bool, remarks: list[str]
+) -> str | None:
     """The base to draw with; None is the default one."""
     wanted = recorded or model
     if wanted is None:
@@ -93,7 +95,14 @@ def _base(recorded: str | None, model: str | None, loaded: str | None, remarks: 
             f"It was drawn with the base {shortened(wanted)}; here {shortened(base_name(loaded))} draws."
         )
         return loaded
-    if wanted == "embedded" or (recorded and (is_hub_id(recorded) or os.path.exists(recorded))):
+    if recorded and is_hub_id(recorded) and not os.path.exists(recorded):
+        if not needs_download(recorded):
+            return recorded
+        # what a stranger's picture says must not fetch gigabytes
+        told = f"It was drawn with the base {shortened(wanted)}, which is not in the local cache"
+        remarks.append(told + (": name it with base to fetch it." if keep_missing else ": left out."))
+        return recorded if keep_missing else None
+    if wanted == "embedded" or (recorded and os.path.exists(recorded)):
         return wanted
     remarks.append(
         f"It was drawn with the base {shortened(wanted)}, which is not at hand: name it with base, or "

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..request import AdapterUse, GenerateRequest
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+(/[\w.-]+)*)?")
 _SUFFIX = ".safetensors"
 
 
@@ -44,8 +44,10 @@ def base_name(base: str) -> str:
 
 
 def is_hub_id(base: str) -> bool:
-    """`org/model`, as far as the letters tell."""
-    return _HUB_ID.fullmatch(base) is not None and not base.lower().endswith(_SUFFIX)
+    """`org/model` or `org/model@revision`, as far as the letters tell; a revision has no way up in it."""
+    if _HUB_ID.fullmatch(base) is None or base.lower().endswith(_SUFFIX):
+        return False
+    return ".." not in base.partition("@")[2].split("/")
 
 
 def _adapters(uses: tuple[AdapterUse, ...]) -> tuple[AdapterUse, ...]:

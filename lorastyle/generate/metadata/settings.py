@@ -33,8 +33,9 @@ def read_settings(
         changes: values of a request that replace the picture's, before anything is looked for.
         base: the name of the base that will draw, where one is loaded already; another one in the picture is
             then told. None leaves the picture's own, where it can be found.
-        keep_missing: leave what is not at hand (adapters, the picture it started from) in the request, so
-            that drawing it is refused; else it is left out.
+        keep_missing: leave what is not at hand (adapters, a base of the Hub, the picture it started from) in
+            the request; else it is left out. Such a base would be fetched by loading it: ask first
+            (`lorastyle.bases.needs_download`).
 
     Returns:
         The request, and a sentence for everything that is missing, was clamped, or is not understood.
