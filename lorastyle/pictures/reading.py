@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import cast
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from .colours import eight_bits, to_srgb
+from .directories import Overdone, check_before_opening, check_block
 from .unreadable import what_it_is
 
 SUFFIXES = frozenset(
@@ -69,11 +71,16 @@ def open_picture(path: Path, background: str = "white") -> Opened:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked here, below; EXIF complaints do not matter
             Image.init()
+            check_before_opening(data)
             with Image.open(BytesIO(data), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
                 _check_size(image)
                 opened, notes = _upright_rgb(image, path, background)
     except Unusable:
         raise
+    except Overdone as error:
+        raise Unusable(
+            "its EXIF data are made to fill the memory: open it in a paint program and save it anew"
+        ) from error
     except Image.DecompressionBombError as error:
         raise Unusable(f"far too many pixels; at most {MOST_PIXELS:,} are read: save it smaller") from error
     except UnidentifiedImageError as error:
@@ -115,6 +122,7 @@ def _upright_rgb(image: Image.Image, path: Path, background: str) -> tuple[Image
     if "lorastyle" in image.info or b"lorastyle" in cast("bytes", image.info.get("exif", b"")):
         notes.append("drawn by lorastyle")
     profile = cast("bytes | None", image.info.get("icc_profile"))
+    _check_exif(image)
     image = _upright(image, notes)  # before anything looks at width and height
     if image.mode.startswith("I") or image.mode == "F":
         notes.append(f"{16 if image.mode.startswith('I;16') else 32} bits made 8")
@@ -123,6 +131,15 @@ def _upright_rgb(image: Image.Image, path: Path, background: str) -> tuple[Image
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = _on(background, image.convert("RGBA"), notes)
     return image.convert("RGB"), tuple(notes)
+
+
+def _check_exif(image: Image.Image) -> None:
+    """Of PNG and WebP, whose EXIF data are only read when asked for. Raises Overdone."""
+    check_block(cast(bytes, image.info.get("exif", b"")))
+    raw = cast(str, image.info.get("Raw profile type exif", ""))  # as ImageMagick writes it: in hex digits
+    with suppress(ValueError):  # Pillow finds the same, and damaged EXIF is no reason to lose a picture
+        block = bytes.fromhex("".join(raw.split("\n")[3:]))
+        check_block(block)
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
