@@ -148,10 +148,10 @@ def generate(
     if peeked := peek_base(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
             refuse_other_family(file, peeked.family, base or default_base())
-    memory = memory or default_memory()
-    loaded = load_base(base, memory=None if memory == AUTO else memory)
+    mode = memory or default_memory()
+    loaded = load_base(base, memory=None if mode == AUTO else mode)
     say(base_line(loaded.name, inpainting=loaded.inpainting))
-    if memory == AUTO:
+    if mode == AUTO:
         choice = choose_memory(loaded, request)
         loaded.placement.arrange(choice.mode)
         if choice.mode != "fast":
