@@ -9,9 +9,6 @@ matrix of all pairs. The adapter is of rank 16 on attention and feed-forward. Th
 want on a card by these figures: computed, not measured.
 """
 
-# diffusers annotates more narrowly than it accepts.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 from __future__ import annotations
 
 import weakref
@@ -20,8 +17,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -30,47 +25,11 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.models import make_autoencoder, make_unet
 from lorastyle.bank import select_targets
 
 RANK = 16
 NAMES = {"sd1": "SD 1.5", "sd2": "SD 2.1", "sdxl": "SDXL"}
-
-
-def make_unet(family: str) -> UNet2DConditionModel:
-    """A UNet of true size; on the meta device it has no weights."""
-    if family == "sd1":
-        return UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    if family == "sd2":
-        return UNet2DConditionModel(
-            sample_size=96,
-            cross_attention_dim=1024,
-            attention_head_dim=(5, 10, 20, 20),
-            use_linear_projection=True,
-        )
-    return UNet2DConditionModel(
-        sample_size=128,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(320, 640, 1280),
-        transformer_layers_per_block=(1, 2, 10),
-        attention_head_dim=(5, 10, 20),
-        cross_attention_dim=2048,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=256,
-        projection_class_embeddings_input_dim=2816,
-    )
-
-
-def make_autoencoder() -> AutoencoderKL:
-    """The autoencoder that all three families share the shape of."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-    )
 
 
 class Living(TorchDispatchMode):
@@ -129,11 +88,7 @@ def norms_in_float32() -> Generator[None]:
 def unet_bytes(family: str, side: int, batch: int, *, train: bool, checkpointing: bool = False) -> int:
     """The most at once besides weights and inputs, in a pass over latents of `side` x `side`."""
     with FakeTensorMode(allow_non_fake_inputs=True), norms_in_float32():
-        torch.set_default_dtype(torch.bfloat16)
-        try:
-            unet = make_unet(family).eval().requires_grad_(False)
-        finally:
-            torch.set_default_dtype(torch.float32)
+        unet = make_unet(family, torch.bfloat16).eval().requires_grad_(False)
         factors = _adapted(unet) if train else []
         if checkpointing:
             unet.enable_gradient_checkpointing()
@@ -178,7 +133,8 @@ class _Update:
 def autoencoder_bytes(side: int) -> int:
     """The most at once besides weights, decoding a picture of `side` pixels in float32."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        vae, latents = make_autoencoder().eval(), torch.randn(1, 4, side // 8, side // 8)
+        vae: Any = make_autoencoder().eval()
+        latents = torch.randn(1, 4, side // 8, side // 8)
         with Living([*vae.parameters(), latents]) as living:
             vae.decode(latents)
     return living.most
@@ -213,7 +169,7 @@ def weights_table() -> Table:
         table.add_column(heading, justify="left" if heading == "base" else "right")
     for family, name in NAMES.items():
         with torch.device("meta"):
-            unet = nn.Module.to(make_unet(family), torch.bfloat16)
+            unet = make_unet(family, torch.bfloat16)
         linear = sum(m.weight.numel() for m in unet.modules() if isinstance(m, nn.Linear))
         count = sum(p.numel() for p in unet.parameters())
         sizes = (weight_bytes(unet, MODES[mode].bits) for mode in ("fast", "int8", "nf4"))

@@ -7,9 +7,6 @@ Then the command line trains on five pictures for five steps, and draws one in f
 own. Time is wall clock; memory is the most that a process had resident.
 """
 
-# diffusers annotates more narrowly than it accepts.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 from __future__ import annotations
 
 import argparse
@@ -24,15 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from rich.console import Console
 from rich.table import Table
-from transformers import CLIPTextConfig, CLIPTextModel
 
-from lorastyle.bases.clip_words import clip_tokenizer
+from benchmarks.models import make_pipeline
 from tests.original import write_original
 
 ROOT = Path(__file__).parents[1]
@@ -50,37 +42,7 @@ class Run:
 def write_checkpoint(path: Path) -> None:
     """Stable Diffusion 1.5 with random weights."""
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=512,
-    )
-    text = CLIPTextConfig(
-        vocab_size=49_408,
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        max_position_embeddings=77,
-        bos_token_id=49_406,
-        eos_token_id=49_407,
-        pad_token_id=49_407,
-    )
-    pipe = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=clip_tokenizer(pad="<|endoftext|>", max_tokens=77),
-        unet=unet,
-        scheduler=PNDMScheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    write_original(pipe, path, dtype=torch.float16)
+    write_original(make_pipeline("sd1"), path, dtype=torch.float16)
 
 
 def run(what: str, *arguments: str, folder: Path) -> Run:

@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from lorastyle.adapters import atomic_write, read_header, set_metadata, thumbnail
+from lorastyle.adapters import atomic_write, read_header
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import MODES, StableDiffusion
 from lorastyle.errors import AdapterFileError
@@ -83,41 +84,31 @@ def is_finished(adapter: Path) -> bool:
         return True
 
 
-def draw_sheet(
+def draw_pairs(
     plan: Plan,
     base: StableDiffusion,
     bank: AdapterBank,
-    path: Path,
     keep_going: Callable[[int], bool] = lambda done: True,
-    *,
-    adapter: Path | None = None,
-) -> Path | None:
+) -> list[Pair] | None:
     """Draw the plan's prompts without and with the adapter; None when told to end before all are drawn.
 
     Args:
-        adapter: the file whose thumbnail the first of the pictures becomes.
         keep_going: called with the number of pictures so far, of two for each prompt; False ends early.
     """
     prompts, seeds = plan.sample_prompts, [plan.seed + i for i in range(len(plan.sample_prompts))]
+    drawn = partial(draw, base, prompts, seeds, resolution=plan.resolution, clip_skip=plan.clip_skip)
     with bank.disabled():
-        without = draw(
-            base, prompts, seeds, resolution=plan.resolution, clip_skip=plan.clip_skip, keep_going=keep_going
-        )
+        without = drawn(keep_going=keep_going)
     if len(without) < len(prompts):
         return None
-    with_adapter = draw(
-        base,
-        prompts,
-        seeds,
-        resolution=plan.resolution,
-        clip_skip=plan.clip_skip,
-        keep_going=lambda done: keep_going(len(prompts) + done),
-    )
+    with_adapter = drawn(keep_going=lambda done: keep_going(len(prompts) + done))
     if len(with_adapter) < len(prompts):
         return None
-    if adapter is not None:
-        set_metadata(adapter, {"modelspec.thumbnail": thumbnail(with_adapter[0])})
-    pairs = [Pair(*row) for row in zip(prompts, without, with_adapter, strict=True)]
+    return [Pair(*row) for row in zip(prompts, without, with_adapter, strict=True)]
+
+
+def save_sheet(plan: Plan, pairs: Sequence[Pair], path: Path) -> Path:
+    """The pairs side by side, under the plan's name and what it did."""
     subtitle = (
         f"{plan.kind} from {plan.pictures} picture{'s' * (plan.pictures != 1)}  ·  {plan.steps} steps  ·  "
         f"rank {plan.rank}  ·  same prompts and seeds on both sides"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lorastyle.adapters import atomic_write, save_adapter
+from lorastyle.adapters import atomic_write, save_adapter, set_metadata, thumbnail
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import AdapterFileError, ConfigError, TrainingError
@@ -22,7 +22,7 @@ from .checkpoint import check_recipe, load_checkpoint
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import Begun, Finished, FitResult, Listener, PlanReady, Preparing, SampleDrawn, Warned
-from .finish import draw_sample, draw_sheet, is_finished, metadata, recipe_of
+from .finish import draw_pairs, draw_sample, is_finished, metadata, recipe_of, save_sheet
 from .journal import Journal
 from .loop import Trainer, train
 from .modes import (
@@ -201,8 +201,9 @@ def _finish(
 
         if plan.sheet:
             drawn(0)
-            picture = plan.out.with_suffix(".sheet.png")
-            sheet = draw_sheet(plan, base, bank, picture, drawn, adapter=adapter)
+            if pairs := draw_pairs(plan, base, bank, drawn):
+                sheet = save_sheet(plan, pairs, plan.out.with_suffix(".sheet.png"))
+                set_metadata(adapter, {"modelspec.thumbnail": thumbnail(pairs[0].with_adapter)})
     seconds = time.perf_counter() - started
     return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
 

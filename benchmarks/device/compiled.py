@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from benchmarks.speed import twin, with_peft
+from benchmarks.speed import twin
 from lorastyle.adapters import Adapter
-from lorastyle.bank import attach
 from lorastyle.bases import StableDiffusion
 
-from .drawing import Inputs
+from .drawing import Inputs, resident_peft, with_bank
 from .models import FAMILIES
 from .rows import Recorder, Row, told
 from .turns import Card
@@ -78,14 +77,9 @@ def _one(
     unet: Any = twin(plain)
     bank = None
     if who == "lorastyle bank":
-        bank = attach(unet)
-        for adapter in adapters:
-            bank.add(adapter)
+        unet, bank = with_bank(plain, adapters)
     elif who == "peft":
-        with_peft(unet, adapters)
-        for key, parameter in unet.named_parameters():
-            if "lora_" in key:
-                parameter.data = parameter.data.to(base.device, base.dtype)
+        unet = resident_peft(base, plain, adapters)
     inputs = Inputs.of(base, 2)
     eager = partial(inputs.call, unet, base.dtype)
     eager()

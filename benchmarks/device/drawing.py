@@ -71,7 +71,7 @@ def banked(
     base: StableDiffusion, plain: UNet2DConditionModel, adapters: Sequence[Adapter]
 ) -> Generator[Caller]:
     """lorastyle's bank, called as diffusers' pipelines call a UNet."""
-    unet, bank = _banked(plain, adapters)
+    unet, bank = with_bank(plain, adapters)
     yield Caller(
         lambda inputs: inputs.call(unet, base.dtype), lambda scale: bank.set_scales({adapters[0].name: scale})
     )
@@ -80,7 +80,7 @@ def banked(
 def fused(
     base: StableDiffusion, plain: UNet2DConditionModel, adapters: Sequence[Adapter]
 ) -> Generator[Caller]:
-    unet, bank = _banked(plain, adapters)
+    unet, bank = with_bank(plain, adapters)
     bank.fuse()
     yield Caller(lambda inputs: inputs.call(unet, base.dtype))
 
@@ -104,7 +104,7 @@ def predicted(base: StableDiffusion, adapters: Sequence[Adapter]) -> Generator[C
 def peft(
     base: StableDiffusion, plain: UNet2DConditionModel, adapters: Sequence[Adapter]
 ) -> Generator[Caller]:
-    unet = _with_peft(base, plain, adapters)
+    unet = resident_peft(base, plain, adapters)
     names = [adapter.name for adapter in adapters]
     others = [1.0] * (len(names) - 1)
     yield Caller(
@@ -113,9 +113,10 @@ def peft(
     )
 
 
-def _banked(
+def with_bank(
     plain: UNet2DConditionModel, adapters: Sequence[Adapter]
 ) -> tuple[UNet2DConditionModel, AdapterBank]:
+    """A twin of the UNet with the adapters in a bank of lorastyle's."""
     unet = twin(plain)
     bank = attach(unet)
     for adapter in adapters:
@@ -123,9 +124,10 @@ def _banked(
     return unet, bank
 
 
-def _with_peft(
+def resident_peft(
     base: StableDiffusion, plain: UNet2DConditionModel, adapters: Sequence[Adapter]
 ) -> UNet2DConditionModel:
+    """A twin of the UNet with the adapters in peft."""
     unet = twin(plain)
     with_peft(unet, adapters)
     for name, parameter in unet.named_parameters():
@@ -180,7 +182,7 @@ def _pipeline(
     parts = dict(base.pipe.components)
     for name in ("vae", *base.text_encoders):
         parts[name] = copy.deepcopy(parts[name]).to(base.dtype)
-    parts["unet"] = _with_peft(base, plain, [adapter])
+    parts["unet"] = resident_peft(base, plain, [adapter])
     more = {"add_watermarker": False} if "text_encoder_2" in parts else {"requires_safety_checker": False}
     pipe = type(base.pipe)(**parts, **more)
     pipe.set_progress_bar_config(disable=True)

@@ -113,8 +113,7 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
             raise AdapterFileError(
                 f"{path}: {key} and {group.keys[name.role]} are the same tensor of one module."
             )
-        else:
-            group.keys[name.role] = key
+        group.keys[name.role] = key
     if not groups:
         raise AdapterFileError(f"{path}: {_no_adapter(header)}")
     return list(groups.values()), unknown

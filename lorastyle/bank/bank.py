@@ -12,7 +12,15 @@ from torch import nn
 from lorastyle.adapters import Adapter, LowRank
 from lorastyle.errors import AdapterError
 
-from .checks import component_of, finite_scale, free_name, known_name, probability, trained_factor
+from .checks import (
+    component_of,
+    finite_scale,
+    free_name,
+    known_name,
+    probability,
+    trained_factor,
+    with_scales,
+)
 from .frozen import Frozen
 from .fuse import check_fusable, fused_weight
 from .layers import GatedLayer, Trainable, factor_shapes
@@ -220,17 +228,7 @@ class AdapterBank:
             AdapterError: an unknown adapter or component, a scale that is not finite, or the bank is fused.
         """
         self._check_can_change("set scales")
-        new = self.scales
-        for name, given in scales.items():
-            known_name(name, self._scales)
-            if isinstance(given, Mapping):
-                for component, scale in given.items():
-                    component_of(component, self._components)
-                    value = finite_scale(f"{name} on {component}", scale)
-                    if component in new[name]:
-                        new[name][component] = value
-            else:
-                new[name] = dict.fromkeys(new[name], finite_scale(name, given))
+        new = with_scales(self.scales, scales, self._components)
         changed = [s for s in self._slots.values() if any(name in scales for name in s.residents)]
         before, self._scales = self._scales, new
         try:

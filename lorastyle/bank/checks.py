@@ -87,3 +87,29 @@ def component_of(name: str, components: Mapping[str, nn.Module]) -> nn.Module:
             f"No component {name!r} here; this bank holds {present}.{near_miss(name, components)}"
         )
     return components[name]
+
+
+def with_scales(
+    now: Mapping[str, Mapping[str, float]],
+    given: Mapping[str, float | Mapping[str, float]],
+    components: Mapping[str, nn.Module],
+) -> dict[str, dict[str, float]]:
+    """A copy of the scales {adapter: {component: scale}} with those that are given, in either form.
+
+    A component that the bank holds and the adapter does not change is passed over.
+
+    Raises:
+        AdapterError: an unknown adapter or component, or a scale that is not finite.
+    """
+    new = {name: dict(by_component) for name, by_component in now.items()}
+    for name, wanted in given.items():
+        known_name(name, new)
+        if not isinstance(wanted, Mapping):
+            new[name] = dict.fromkeys(new[name], finite_scale(name, wanted))
+            continue
+        for component, scale in wanted.items():
+            component_of(component, components)
+            value = finite_scale(f"{name} on {component}", scale)
+            if component in new[name]:
+                new[name][component] = value
+    return new

@@ -20,6 +20,7 @@ from .placement import Placement
 from .precision import compute_dtype
 from .prompt_embeds import PromptEmbeds
 from .text import Chunk, TextReader
+from .tiles import tiled
 
 TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
@@ -27,8 +28,8 @@ TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 class StableDiffusion:
     """A frozen text-to-image model: words to embeddings, pictures to latents and back, noise predictions.
 
-    The UNet computes in `dtype` under autocast and answers in float32; text encoders and autoencoder stay in
-    float32.
+    The UNet computes in `dtype` and answers in float32, under autocast where it is trained or its weights are
+    of another dtype; text encoders and autoencoder stay in float32.
 
     Args:
         pipe: a diffusers StableDiffusionPipeline or StableDiffusionInpaintPipeline; its weights are frozen
@@ -350,7 +351,7 @@ class StableDiffusion:
         """It is on the device, and takes pictures of so many pixels whole or in tiles."""
         mode = self.placement.mode
         large = pixels > MOST_PIXELS_WHOLE or (mode.tiles > 0 and pixels > WHOLE)
-        with self.placement.using("vae"), _tiled(self.pipe.vae, mode.tiles) if large else nullcontext():
+        with self.placement.using("vae"), tiled(self.pipe.vae, mode.tiles) if large else nullcontext():
             yield
 
     def _needs_no_cast(self) -> bool:
@@ -368,20 +369,6 @@ class StableDiffusion:
             dtype=None if self.dtype == torch.float32 else self.dtype,
             enabled=self.dtype != torch.float32,
         )
-
-
-@contextmanager
-def _tiled(vae: Any, side: int) -> Generator[None]:
-    """The autoencoder works in tiles of so many pixels a side; 0 is its own size."""
-    before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
-    vae.enable_tiling()
-    if side:
-        vae.tile_latent_min_size = side * vae.tile_latent_min_size // vae.tile_sample_min_size
-        vae.tile_sample_min_size = side
-    try:
-        yield
-    finally:
-        vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
 def _weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -77,7 +77,7 @@ class TextReader:
         """Hidden states (b, max_tokens, dim) before the last `skip` - 1 layers, without the last norm; and
         the projected sentence (b, dim) where the model has a projection.
         """
-        with self._words.put(self.model, ids, self._filler) as known:
+        with self._words.put(self.model, ids) as known:
             answer = self.model(
                 known.to(self._device), attention_mask=self._mask(ids), output_hidden_states=True
             )
@@ -86,7 +86,7 @@ class TextReader:
     def last(self, ids: Tensor, skip: int = 1) -> Tensor:
         """Hidden states (b, max_tokens, dim) after the last norm, without the last `skip` - 1 layers."""
         if skip == 1:
-            with self._words.put(self.model, ids, self._filler) as known:
+            with self._words.put(self.model, ids) as known:
                 return self.model(known.to(self._device), attention_mask=self._mask(ids))[0]
         core = getattr(self.model, "text_model", self.model)
         return core.final_layer_norm(self.states(ids, skip)[0])
@@ -122,11 +122,6 @@ class TextReader:
             else:
                 ids += self._tokenizer(piece, add_special_tokens=False, verbose=False).input_ids
         return ids
-
-    @property
-    def _filler(self) -> int:
-        """An id that says nothing, for places whose vectors come from elsewhere."""
-        return int(self._padded([""])[0, 0])
 
     def _phrase_end(self, ids: list[int]) -> int:
         comma = self._ids(",")[-1:]

@@ -49,10 +49,10 @@ class Words:
         return pieces
 
     @contextmanager
-    def put(self, model: Any, ids: Tensor, filler: int) -> Generator[Tensor]:
+    def put(self, model: Any, ids: Tensor) -> Generator[Tensor]:
         """Inside, the model's table answers with the words' vectors where `ids` (b, n) has theirs.
 
-        Yields the ids to give to the model, with `filler` in those places.
+        Yields the ids to give to the model, with id 0, which every vocabulary has, in those places.
         """
         own = ids >= _FIRST
         if not bool(own.any()):
@@ -67,6 +67,6 @@ class Words:
 
         hook = model.get_input_embeddings().register_forward_hook(insert)
         try:
-            yield torch.where(own, filler, ids)
+            yield torch.where(own, 0, ids)
         finally:
             hook.remove()

@@ -35,10 +35,8 @@ def demo(*, out: Path = Path("lorastyle-demo"), steps: Whole | None = None) -> i
     sheet = result.sheet
     if sheet is None:  # stopped on the way
         return INTERRUPTED
-    engine, uses = (
-        Engine(load_base(config.base, memory=default_memory())),
-        (AdapterUse(near(result.adapter)),),
-    )
+    engine = Engine(load_base(config.base, memory=default_memory()))
+    uses = (AdapterUse(near(result.adapter)),)
     for prompt in plan.sample_prompts[:3]:
         draw(engine, GenerateRequest(prompt, adapters=uses, seed=plan.seed + 100), out / "pictures")
     say()

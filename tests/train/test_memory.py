@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from benchmarks.memory import make_autoencoder, make_unet
+from benchmarks.models import make_autoencoder, make_unet
 from lorastyle.bases import StableDiffusion, load_base, open_pipeline, rounded_modes
 from lorastyle.errors import BaseError, ConfigError
 from lorastyle.generate import AdapterUse, Engine, GenerateRequest, choose_memory

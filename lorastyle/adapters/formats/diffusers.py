@@ -69,10 +69,7 @@ def write(adapter: Adapter) -> dict[str, Tensor]:
     no reader needs a number that this family has no place for.
     """
     tensors: dict[str, Tensor] = {}
-    for component, path, update in adapter.updates():
-        name = f"{component}.{path if component == 'unet' else with_text_model(path)}"
-        tensors |= {f"{name}.{end}": tensor for end, tensor in peft_tensors(update).items()}
-    for component, path, update in adapter.dense_updates():
+    for component, path, update in (*adapter.updates(), *adapter.dense_updates()):
         name = f"{component}.{path if component == 'unet' else with_text_model(path)}"
         tensors |= {f"{name}.{end}": tensor for end, tensor in peft_tensors(update).items()}
     return tensors

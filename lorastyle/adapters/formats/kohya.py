@@ -71,7 +71,9 @@ def module_names(component: str, paths: Collection[str], *, sdxl: bool) -> dict[
 
 
 def write(adapter: Adapter) -> dict[str, Tensor]:
-    """The tensors of a kohya file, factors as they are but for the constant-alpha rule; alphas 0-d float32.
+    """The tensors of a kohya file, factors and alphas as they are; alphas 0-d float32.
+
+    Readers agree about adapters that have been through `with_constant_alpha`.
 
     Raises:
         AdapterError: two modules whose flattened names are the same.
@@ -82,9 +84,8 @@ def write(adapter: Adapter) -> dict[str, Tensor]:
     sdxl = adapter.family == "sdxl" or any(
         p.get("text_encoder_2") for p in (adapter.components, adapter.dense)
     )
-    even = with_constant_alpha(adapter)
     for component in dict.fromkeys((*adapter.components, *adapter.dense)):
-        low_rank, dense = even.components.get(component, {}), even.dense.get(component, {})
+        low_rank, dense = adapter.components.get(component, {}), adapter.dense.get(component, {})
         names = module_names(component, tuple(dict.fromkeys((*low_rank, *dense))), sdxl=sdxl)
         for path, update in low_rank.items():
             tensors[f"{names[path]}.alpha"] = torch.tensor(update.alpha, dtype=torch.float32)

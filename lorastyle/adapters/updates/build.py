@@ -46,7 +46,7 @@ def build(
     made = _weight(parts, default_alpha)
     if "magnitude" in parts or "row_magnitude" in parts:
         made = _dora(made, parts, shape)
-    more = _difference(parts, made, default_alpha)
+    more = _difference(parts, made)
     if isinstance(made, LowRank):
         return Built(made, more)
     if made is None:
@@ -106,9 +106,7 @@ def _dora(made: LowRank | Update | None, parts: Mapping[str, Tensor], shape: tup
     return DoRA(inside=made, magnitude=magnitude.flatten(), axis=0 if rows else 1)
 
 
-def _difference(
-    parts: Mapping[str, Tensor], made: LowRank | Update | None, default_alpha: Callable[[int], float]
-) -> Difference | None:
+def _difference(parts: Mapping[str, Tensor], made: LowRank | Update | None) -> Difference | None:
     """Differences beside whatever else the module has. Those that belong to a LoRA carry its scale."""
     weight = parts.get("w_norm", parts.get("diff"))
     bias = parts.get("b_norm", parts.get("diff_b"))
