@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from lorastyle.bank import PRESETS, select_targets
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import ConfigError
 
@@ -20,6 +18,7 @@ from .draw import STEPS
 from .pictures import size_notes
 from .prompts import class_prompts, sample_prompts
 from .room import find_room
+from .targets import find_targets
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     """Decide every number of a run.
 
     Raises:
-        TargetError: a target names no module.
+        TargetError: a target names no module, or none in which anything can be learnt.
         BaseError: more layers to leave out (`clip_skip`) than the text encoder has.
         ConfigError: `prior` without anything to draw, both learning rates 0, or no memory mode that fits.
     """
@@ -205,8 +204,13 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     patterns = config.targets or recipe.targets
     lr = recipe.lr if config.lr is None else config.lr
     base.check_skip(config.clip_skip)
-    targets = _targets(
-        base, patterns, unet=lr > 0, text_encoder=text_encoder_lr > 0, clip_skip=config.clip_skip
+    targets, left_out = find_targets(
+        base,
+        patterns,
+        unet=lr > 0,
+        text_encoder=text_encoder_lr > 0,
+        clip_skip=config.clip_skip,
+        resolution=resolution,
     )
     trainable = _trainable(base, targets, rank)
     prompts, prior_images = _prior(config, dataset)
@@ -214,7 +218,9 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     batch = room.batch_size
     steps = config.steps or _steps(recipe, len(dataset.used), batch)
     in_batch = batch * (2 if config.prior else 1)
-    drawn = prior_images * STEPS * 2 / 3  # class pictures, in training steps: two passes without gradients
+    shown = sample_prompts(config, dataset, 6 if quick else 2)
+    # in training steps: class pictures and the sheet's, each step two passes without gradients
+    drawn = (prior_images + 2 * len(shown) * config.sheet) * STEPS * 2 / 3
     pixels = (resolution // base.pixels_per_latent) ** 2
     name, out = _name_and_file(config, dataset)
     return Plan(
@@ -230,7 +236,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         pictures=len(dataset.used),
         example=dataset.used[0].prompt,
         dropped=tuple((file.name, file.reason) for file in dataset.dropped),
-        notes=_notes(dataset, resolution),
+        notes=(*(("", note) for note in left_out), *_notes(dataset, resolution)),
         background=config.background,
         steps=steps,
         batch_size=batch,
@@ -252,7 +258,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         prior_images=prior_images,
         prior_prompts=prompts,
         prior_folder=None if config.prior_folder is None else Path(config.prior_folder),
-        sample_prompts=sample_prompts(config, dataset, 6 if quick else 2),
+        sample_prompts=shown,
         sample_every=(max(1, steps // 3) if quick else 0)
         if config.sample_every is None
         else config.sample_every,
@@ -306,30 +312,6 @@ def _file_name(trigger: str) -> str:
 def _steps(recipe: Recipe, images: int, batch: int) -> int:
     seen = min(max(recipe.seen * images, recipe.fewest), recipe.most)
     return max(10, round(seen / batch / 10) * 10)
-
-
-def _targets(
-    base: StableDiffusion, patterns: tuple[str, ...], *, unet: bool, text_encoder: bool, clip_skip: int
-) -> dict[str, tuple[str, ...]]:
-    """The module paths. Presets mean every component; names and globs mean the UNet."""
-    if not unet and not text_encoder:
-        raise ConfigError("lr and text_encoder_lr are both 0, so there is nothing to train; set one of them.")
-    targets: dict[str, tuple[str, ...]] = {}
-    if unet:
-        targets["unet"] = select_targets(base.components["unet"], patterns, "unet")
-    if text_encoder:
-        own = [pattern for pattern in patterns if pattern in PRESETS] or ["attention+ff"]
-        for component in [c for c in base.components if c != "unet"]:
-            unread = base.unread_layers(component, clip_skip)
-            found = select_targets(base.components[component], own, component)
-            targets[component] = tuple(path for path in found if _layer(path) not in unread)
-    return targets
-
-
-def _layer(path: str) -> int | None:
-    """7 of `text_model.encoder.layers.7.mlp.fc1`."""
-    found = re.search(r"\blayers\.(\d+)\.", path)
-    return int(found[1]) if found else None
 
 
 def _trainable(base: StableDiffusion, targets: Mapping[str, tuple[str, ...]], rank: int) -> int:

@@ -191,6 +191,18 @@ def test_trainables_in_bfloat16_are_refused() -> None:
         build_optimizer({"unet": [torch.nn.Parameter(torch.zeros(2).bfloat16())]}, {"unet": 1e-3}, 0.0)
 
 
+def test_the_time_holds_what_is_drawn_beside_the_training(base: StableDiffusion, balls: Path) -> None:
+    def seconds(**more: object) -> float:
+        settings = {"sample_prompts": ("a cat", "a dog"), "class_name": "ball", "batch_size": 1, **more}
+        return plan_of(base, balls, **settings).seconds
+
+    alone, with_sheet = seconds(sheet=False), seconds()
+    with_prior = seconds(sheet=False, prior=1.0, prior_images=4)  # each step has as many class pictures
+    of_four = with_prior - 2 * alone
+    assert with_sheet - alone == pytest.approx(of_four)  # two prompts, without and with the adapter
+    assert of_four > 0
+
+
 def test_sizes_and_times_in_words() -> None:
     assert [megabytes(n) for n in (37_700_000, 2_100_000_000)] == ["37.7 MB", "2.1 GB"]
     assert [minutes(s) for s in (0.2, 40, 720, 9000)] == ["1 s", "40 s", "12 min", "2.5 h"]
