@@ -7,7 +7,6 @@ fit(TrainConfig(images="sticker/"))
 
 from __future__ import annotations
 
-from .cache import cache_folder
 from .captions import default_trigger
 from .config import TrainConfig
 from .dataset import Dataset, scan
@@ -48,7 +47,6 @@ __all__ = [
     "StepDone",
     "TrainConfig",
     "Warned",
-    "cache_folder",
     "default_trigger",
     "fit",
     "launch",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,15 +19,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from lorastyle.adapters import atomic_write
-from lorastyle.bases import PromptEmbeds, StableDiffusion
+from lorastyle.bases import PromptEmbeds, StableDiffusion, cache_folder
 from lorastyle.errors import TrainingError
 
 CODE_VERSION = "2"
-
-
-def cache_folder() -> Path:
-    """`LORASTYLE_CACHE`, or `~/.cache/lorastyle`."""
-    return Path(os.environ.get("LORASTYLE_CACHE") or Path.home() / ".cache" / "lorastyle")
 
 
 def file_hash(path: Path) -> str:

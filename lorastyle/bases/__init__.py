@@ -8,12 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .cache import cache_folder
 from .default import default_base, default_memory
 
 if TYPE_CHECKING:
     from .hub import cached_folder, needs_download, split_hub_id
     from .likeness import Likeness
     from .load import EMBEDDED, load_base
+    from .loaded_file import LoadedFile
     from .memory import AUTO, FOR_DRAWING, FOR_TRAINING, MODES, MemoryMode
     from .needs import (
         Choice,
@@ -44,6 +46,7 @@ __all__ = [
     "MODES",
     "Choice",
     "Likeness",
+    "LoadedFile",
     "MemoryMode",
     "Peeked",
     "Placement",
@@ -52,6 +55,7 @@ __all__ = [
     "StableDiffusionXL",
     "activations",
     "autoencoder_bytes",
+    "cache_folder",
     "cached_folder",
     "choose_for_drawing",
     "compute_dtype",
@@ -80,6 +84,7 @@ _LATE = {
     "MODES": "memory",
     "Choice": "needs",
     "Likeness": "likeness",
+    "LoadedFile": "loaded_file",
     "MemoryMode": "memory",
     "Peeked": "peek",
     "Placement": "placement",

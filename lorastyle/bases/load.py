@@ -13,6 +13,7 @@ from .default import default_base
 from .family import family_from_width
 from .folder import PARTS, BaseFolder, inspect_folder
 from .hub import fetch, split_hub_id
+from .loaded_file import LoadedFile
 from .memory import AUTO, memory_mode
 from .needs import choose_for_drawing
 from .pipelines import open_pipeline
@@ -66,7 +67,9 @@ def load_base(
     # On a CPU the weights are float32 and autocast rounds them; elsewhere memory is the scarcer thing.
     stored = torch.float32 if target.type == "cpu" else dtype
     path = _locate(name)
+    file: LoadedFile | None = None
     if path.is_file():
+        file = LoadedFile.of(path)  # before it is read: what replaces it meanwhile has another hash
         there = target if memory == "fast" else HOME
         pipe, family = _read_file(path, name, there, stored, prediction_type)
     else:
@@ -76,6 +79,7 @@ def load_base(
     with quiet():
         pipe.unet.to(stored)
         base = open_pipeline(pipe, name=name, family=family, dtype=dtype, device=target)
+        base.file = file
         if memory is not None:
             base.placement.arrange(choose_for_drawing(base).mode if memory == AUTO else memory)
     return base

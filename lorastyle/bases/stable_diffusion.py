@@ -14,6 +14,7 @@ from lorastyle.errors import BaseError, BaseMismatchError
 
 from .family import family_from_width
 from .inputs import is_inpainting
+from .loaded_file import LoadedFile
 from .memory import WHOLE
 from .needs import MOST_PIXELS_WHOLE, PIXELS_AT_ONCE
 from .placement import Placement
@@ -47,6 +48,7 @@ class StableDiffusion:
 
     inpainting_strength = 1.0  # how much an inpainting base draws anew within a mask, where nobody says
     first_skip = 1  # a clip skip of 1 is all layers of the text encoder
+    file: LoadedFile | None = None  # the one checkpoint that it was loaded from, if it was
 
     def __init__(
         self,

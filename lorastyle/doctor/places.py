@@ -30,8 +30,8 @@ def look_at_places() -> tuple[Place, ...]:
     """The folders of adapters, and the caches."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    from lorastyle.bases import cache_folder
     from lorastyle.generate import adapter_folders
-    from lorastyle.train import cache_folder
 
     folders = [("adapters", folder) for folder in adapter_folders()]
     return tuple(

@@ -176,7 +176,18 @@ class Engine:
             hires_strength=request.hires_strength or (None if request.hires == 1 else HIRES_STRENGTH),
             scheduler=request.scheduler or own_scheduler,
             base=self.base.name,
+            base_hash=self._base_hash(request.base_hash),
         )
+
+    def _base_hash(self, earlier: str | None) -> str | None:
+        digest = self.base.file and self.base.file.hash
+        if None not in (earlier, digest) and earlier != digest:
+            warnings.warn(
+                f'The base "{self.base.name}" is the file {digest}, the request was made with {earlier}: the '
+                "picture will differ.",
+                stacklevel=4,
+            )
+        return digest
 
     def _draw(self, request: GenerateRequest, watch: Watch) -> Iterator[Picture]:
         negative = request.negative_prompt if cast(float, request.guidance) > 1 else ""

@@ -125,7 +125,9 @@ class GenerateRequest:
     """One of `SCHEDULERS`: ddim, euler, euler a, dpm++ 2m karras, unipc, lcm, ...; None is the base's own, or
     lcm where an adapter named so is in use."""
     base: str | None = None
-    """"embedded", a folder or a Hub id; None is LORASTYLE_BASE, else "embedded"."""
+    """"embedded", a checkpoint file, a folder or a Hub id; None is LORASTYLE_BASE, else "embedded"."""
+    base_hash: str | None = None
+    """First 10 hex digits of a checkpoint file's sha256, recorded when a picture is drawn; not of folders."""
 
     def __post_init__(self) -> None:
         problems = _request_problems({f.name: getattr(self, f.name) for f in fields(self)})
@@ -270,11 +272,11 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
         problems.append("strength is given without init: name the picture to start from.")
     if values.get("hires_strength") is not None and values.get("hires", 1) == 1:
         problems.append("hires_strength is given without hires: say how many times larger, such as 2.")
-    for key in ("init_hash", "mask_hash"):
+    for key, count in (("init_hash", 12), ("mask_hash", 12), ("base_hash", 10)):
         if values.get(key) is not None:
             digest = values[key]
-            good = isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest) is not None
-            judge(key, good, "12 hex digits are needed")
+            good = isinstance(digest, str) and re.fullmatch(f"[0-9a-f]{{{count}}}", digest) is not None
+            judge(key, good, f"{count} hex digits are needed")
     problems += _too_few_steps(values)
     if values.get("seed") is not None:
         number = values.get("number", 1)  # each further picture takes the next seed
@@ -289,7 +291,7 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
     if values.get("base") is not None:
         base = values["base"]
         good = isinstance(base, str) and 0 < len(base.strip()) <= MAX_TEXT and is_unicode(base)
-        judge("base", good, '"embedded", a folder or a Hub id is needed')
+        judge("base", good, '"embedded", a checkpoint file, a folder or a Hub id is needed')
     return problems + _adapters_problems(values.get("adapters", ()))
 
 

@@ -118,5 +118,6 @@ def random_request(rng: random.Random) -> GenerateRequest:
             "clip_skip": rng.randint(1, 12),
             "scheduler": maybe(rng.choice(sorted(SCHEDULERS))),
             "base": rng.choice([None, "embedded", "org/model-1.5", "dream v8.safetensors"]),
+            "base_hash": maybe(digest()[:10]),
         }
     )

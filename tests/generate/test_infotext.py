@@ -28,6 +28,7 @@ def test_a_picture_of_a1111s_own() -> None:
     assert request.adapters == (AdapterUse("fur", 0.9, "a" * 12), AdapterUse("oil", 0.7, "b" * 12))
     assert (request.scheduler, request.width, request.height, request.base) == ("euler a", 512, 768, None)
     assert (found.model, found.foreign) == ("v1-5 (6ce0161689)", True)
+    assert request.base_hash == "6ce0161689"
     assert found.remarks == (
         "The adapter 'fur' has the scale '0.4' on the text encoder and '0.9' on the UNet: the latter is used "
         "for both.",

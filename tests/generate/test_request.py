@@ -30,6 +30,7 @@ FULL = GenerateRequest(
     number=2,
     scheduler="euler a",
     base="embedded",
+    base_hash="0123456789",
 )
 
 

@@ -202,10 +202,12 @@ def test_a_base_that_is_loaded_already(here: Path) -> None:
 def test_the_model_of_another_tool(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORASTYLE_BASE", "/models/Dream_v8.safetensors")
     path = png(here / "a.png", parameters=f"a\n{LAST}, Model hash: 879db523c3, Model: dream_v8")
-    assert read_settings(path) == (
-        GenerateRequest("a", steps=5, guidance=7, seed=3, base="/models/Dream_v8.safetensors"),
-        [],
+    here_too = GenerateRequest(
+        "a", steps=5, guidance=7, seed=3, base="/models/Dream_v8.safetensors", base_hash="879db523c3"
     )
+    assert read_settings(path) == (here_too, [])
+    for other in ({"changes": {"base": "mine"}}, {"base": "mine"}):  # another base: its hash says nothing
+        assert read_settings(path, **other)[0].base_hash is None  # type: ignore[arg-type]
     path = png(here / "b.png", parameters=f"a\n{LAST}, Model hash: 879db523c3, Model: other")
     assert "'other (879db523c3)', which is not at hand" in read_settings(path)[1][0]
 

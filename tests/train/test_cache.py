@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lorastyle.bases import PromptEmbeds, StableDiffusion
-from lorastyle.train.cache import LatentCache, PromptEncoder, cache_folder
+from lorastyle.train.cache import LatentCache, PromptEncoder
 from tests.tiny import tiny_pipeline
 
 
@@ -93,13 +93,6 @@ def test_a_cache_that_cannot_be_written_costs_only_speed(
     cache = LatentCache(base, tmp_path)
     assert cache.moments(picture, "64", pixels).isfinite().all()
     assert cache.unwritable is not None and "latents" in cache.unwritable
-
-
-def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LORASTYLE_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("LORASTYLE_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "lorastyle"
 
 
 def test_prompts_are_encoded_once(base: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
     <prompt> <lora:cat:0.8>
     Negative prompt: <text>
-    Steps: 30, Sampler: DDIM, CFG scale: 5.0, Seed: 7, Size: 128x128, Lora hashes: "cat: 0123456789ab"
+    Steps: 30, Sampler: DDIM, CFG scale: 5.0, Seed: 7, Size: 512x512, Model hash: 0123456789, Model: dream,
+    Lora hashes: "cat: 0123456789ab"
+
+The last two lines are one.
 
 A prompt with a line that begins with "Negative prompt:" cannot be told from this form, here or in A1111; in
 lorastyle's own text it is kept as it is.
@@ -29,7 +32,8 @@ def lora_name(name: str) -> str:
 def write_parameters(request: GenerateRequest, version: str) -> str:
     """The `parameters` text of the picture that `request` draws.
 
-    `Lora hashes` are of the tensor data alone, as A1111 and Civitai (AutoV3) take them.
+    As A1111 takes them, `Lora hashes` are of the tensor data alone (Civitai's AutoV3), and `Model hash` is of
+    the whole checkpoint file (AutoV2). A folder has no hash that anybody would know it by, and states none.
     """
     tags = "".join(f" <lora:{lora_name(use.name)}:{use.scale:g}>" for use in request.adapters)
     lines = [request.prompt + tags]
@@ -45,6 +49,7 @@ def write_parameters(request: GenerateRequest, version: str) -> str:
         "CFG scale": request.guidance,
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}" if request.width and request.height else None,
+        "Model hash": request.base_hash,
         "Model": request.base and adapter_name(request.base),
         "Denoising strength": request.hires_strength if hires else request.strength,
         "Clip skip": request.clip_skip if request.clip_skip > 1 else None,

@@ -33,6 +33,8 @@ def at_hand(
         values["adapters"] = _adapters(request.adapters, recorded.digests, keep_missing, remarks)
     if "base" not in changes:
         values["base"] = _base(request.base, recorded.model, base, keep_missing, remarks)
+    if "base" in changes or not _same(values.get("base"), request.base, recorded.model):
+        values.pop("base_hash", None)
     for key in ("init", "mask"):
         if key not in changes and (name := cast("str | None", values.get(key))):
             values[key] = _picture(key, name, values.get(f"{key}_hash"), source, keep_missing, remarks)
@@ -88,7 +90,7 @@ def _base(
     if wanted is None:
         return loaded
     ready = loaded or default_base()
-    if recorded == base_name(ready) or (model and _stem(model) == _stem(base_name(ready))):
+    if _same(ready, recorded, model):
         return ready
     if loaded is not None:
         remarks.append(
@@ -109,6 +111,14 @@ def _base(
         f"{shortened(base_name(ready))} draws."
     )
     return None
+
+
+def _same(here: object, recorded: str | None, model: str | None) -> bool:
+    """Whether a base of this machine has the name that the picture says; its weights may differ."""
+    if not isinstance(here, str):
+        return False
+    name = base_name(here)
+    return name == recorded or (model is not None and _stem(model) == _stem(name))
 
 
 def _stem(name: str) -> str:

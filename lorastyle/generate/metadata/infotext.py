@@ -73,6 +73,7 @@ def read_parameters(text: str) -> Recorded:
             "negative_prompt": _cut(without_tags(negative), "negative prompt", remarks),
             "adapters": [AdapterUse(name, scale, _of_12(digest)) for name, (scale, digest) in uses.items()],
             "scheduler": _scheduler(pairs, remarks),
+            "base_hash": _of_10(pairs.get("Model hash", "")),
             **values,
         }
     )
@@ -167,6 +168,11 @@ def _no_scheduler(name: str, remarks: list[str]) -> None:
 def _of_12(digest: str | None) -> str | None:
     """What a request keeps of a hash; shorter ones, and AutoV2 of 10 digits, are only looked for."""
     return digest[:12] if digest and len(digest) >= 12 else None
+
+
+def _of_10(digest: str) -> str | None:
+    """A model's hash as a request keeps it; before 2023 A1111's was another one, of eight digits."""
+    return digest if re.fullmatch("[0-9a-f]{10}", digest) else None
 
 
 def _model(pairs: Mapping[str, str]) -> str | None:
