@@ -68,10 +68,13 @@ class PictureError(LorastyleError, ValueError):
     """A picture cannot be read, written, or has no settings."""
 
 
-def near_miss(value: str, allowed: Iterable[str]) -> str:
-    """` Did you mean "x"?` for the closest allowed word, or an empty string."""
-    close = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.6)
-    return f' Did you mean "{close[0]}"?' if close else ""
+def near_miss(value: str, allowed: Iterable[str], *, ending: str = "") -> str:
+    """` Did you mean "x"?` for the closest allowed word, or an empty string. A shared `ending` makes no two
+    words alike.
+    """
+    words = {word.removesuffix(ending): word for word in allowed}
+    close = difflib.get_close_matches(value.removesuffix(ending), list(words), n=1, cutoff=0.6)
+    return f' Did you mean "{words[close[0]]}"?' if close else ""
 
 
 def shortened(value: object, most: int = 80) -> str:

@@ -123,6 +123,11 @@ def _explain(error: Exception, repo: str, revision: str | None, name: str, api: 
         why = 'the Hub is switched off by HF_HUB_OFFLINE. Unset it, or use "embedded" or a folder.'
     elif re.search(r"Connect|Timeout|NameResolution|LocalEntryNotFound|Protocol|ReadError|Incomplete", kinds):
         why = 'the Hub cannot be reached. Check the network and try again, or use "embedded" or a folder.'
+    elif isinstance(cause := chain[-1], OSError) and cause.filename is not None:
+        why = (
+            f"its cache cannot be used ({cause.strerror}: {cause.filename}). Let HF_HOME name a folder that "
+            "you may write to."
+        )
     else:
         why = f"fetching it failed: {str(error).splitlines()[0] if str(error) else kinds}"
     return BaseError(start + why)

@@ -23,6 +23,7 @@ from .quiet import quiet
 from .single_file import check_prediction_type, inspect_checkpoint, read_checkpoint
 from .stable_diffusion import StableDiffusion
 
+_SUFFIX = ".safetensors"
 EMBEDDED = Path(__file__).with_name("embedded")
 _NOT_NEEDED_XL: dict[str, None] = {"feature_extractor": None, "image_encoder": None}
 _NOT_NEEDED: dict[str, None] = {"safety_checker": None, **_NOT_NEEDED_XL}
@@ -101,6 +102,14 @@ def _override(pipe: Any, prediction_type: str | None) -> None:
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **chosen)
 
 
+def _first_line(error: Exception) -> str:
+    """What a library says, without its last full stop."""
+    if isinstance(error, KeyError):  # says but the key
+        return f"its files have no {error}"
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line.removesuffix(".") for line in lines if line), type(error).__name__)
+
+
 def _device(device: str | None) -> torch.device:
     if device is None:
         return _numbered(best_device())
@@ -133,11 +142,11 @@ def _locate(name: str) -> Path:
         )
     parent = path.parent
     around = list(parent.iterdir()) if parent.is_dir() else []
-    beside = [entry.name for entry in around if entry.is_dir() or entry.suffix == ".safetensors"]
+    beside = [entry.name for entry in around if entry.is_dir() or entry.suffix == _SUFFIX]
     raise BaseError(
         f'There is no base "{name}". A base is "embedded", a folder with a model_index.json, a checkpoint '
         "(.safetensors), or a Hub id (owner/name, owner/name@revision)."
-        + near_miss(path.name, ["embedded", *beside])
+        + near_miss(path.name, ["embedded", *beside], ending=_SUFFIX)
     )
 
 
@@ -162,9 +171,8 @@ def _read(folder: BaseFolder, name: str) -> Any:
                 folder.path, **encoders, **chosen, **unused
             )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise BaseError(
-                f'The base "{name}" cannot be loaded from {folder.path}: {why} '
+                f'The base "{name}" cannot be loaded from {folder.path}: {_first_line(error)}. '
                 'Get the folder again, or try "embedded".'
             ) from error
     # transformers fills what is missing with random numbers, diffusers leaves it empty; neither fails

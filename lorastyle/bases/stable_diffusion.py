@@ -396,6 +396,7 @@ def _finite(values: Tensor, doing: str) -> Tensor:
     if not bool(torch.isfinite(values).all()):
         raise BaseError(
             f"The base gave numbers that are not finite while {doing}. Lower the adapters' scales or the "
-            "guidance, or load the base with dtype=torch.float32."
+            "guidance, or load the base with dtype=torch.float32. If it does so without adapters too, its "
+            "weights are damaged: get it again."
         )
     return values

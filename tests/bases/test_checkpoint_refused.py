@@ -184,5 +184,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     write_original(made("sd1"), tmp_path / "mine.safetensors")
     with pytest.raises(BaseError, match=r'There is no base .*Did you mean "mine\.safetensors"'):
         load_base(str(tmp_path / "mne.safetensors"), device="cpu")
+    with pytest.raises(BaseError, match=r'Did you mean "mine\.safetensors"'):
+        load_base(str(tmp_path / "mine"), device="cpu")
+    with pytest.raises(BaseError, match=r"owner/name@revision\)\.$"):  # an ending alone makes nothing alike
+        load_base(str(tmp_path / "other.safetensors"), device="cpu")
     with pytest.raises(BaseError, match="There is no base"):  # and no model of the Hub either
         load_base("models/mine.safetensors", device="cpu")

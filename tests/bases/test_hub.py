@@ -137,6 +137,16 @@ def test_a_model_that_is_not_there(hub: StandIn) -> None:
         load_base("someone/tinny")
 
 
+@pytest.mark.parametrize("below", ["", "cache"])
+def test_a_cache_that_cannot_be_written(
+    hub: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / below))
+    with pytest.raises(BaseError, match=r"its cache cannot be used \(.*file.*\)\. Let HF_HOME name"):
+        load_base("someone/tiny", device="cpu")
+
+
 def test_a_repository_with_single_files_says_how_to_use_one(hub: StandIn, copy: Path) -> None:
     shutil.rmtree(copy)
     copy.mkdir()

@@ -201,6 +201,13 @@ def test_damaged_json(copy: Path) -> None:
         load_base(str(copy), device="cpu")
 
 
+def test_a_damaged_vocabulary_is_told_in_a_sentence(copy: Path) -> None:
+    (vocabulary,) = (copy / "tokenizer").glob("tokenizer.json")
+    vocabulary.write_text("{}")
+    with pytest.raises(BaseError, match=r"its files have no 'added_tokens'\. Get the folder again"):
+        load_base(str(copy), device="cpu")
+
+
 def test_a_folder_that_is_no_pipeline(tmp_path: Path) -> None:
     with pytest.raises(BaseError, match=r"has no model_index\.json"):
         load_base(str(tmp_path))
