@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .loaded_file import LoadedFile
     from .memory import AUTO, FOR_DRAWING, FOR_TRAINING, MODES, MemoryMode
     from .needs import (
+        Attached,
         Choice,
         activations,
         autoencoder_bytes,
@@ -44,6 +45,7 @@ __all__ = [
     "FOR_DRAWING",
     "FOR_TRAINING",
     "MODES",
+    "Attached",
     "Choice",
     "Likeness",
     "LoadedFile",
@@ -82,6 +84,7 @@ _LATE = {
     "FOR_DRAWING": "memory",
     "FOR_TRAINING": "memory",
     "MODES": "memory",
+    "Attached": "needs",
     "Choice": "needs",
     "Likeness": "likeness",
     "LoadedFile": "loaded_file",

@@ -73,6 +73,21 @@ class Choice:
     why: str = ""
 
 
+@dataclass(frozen=True)
+class Attached:
+    """What adapters want beside a base.
+
+    Attributes:
+        factors: bytes of low-rank factors.
+        originals: bytes of weights that others stand in for (LoKr, DoRA and their like): both are kept.
+        exact: whether weights must be whole, in 16 or 32 bits, for others to stand in for them.
+    """
+
+    factors: int = 0
+    originals: int = 0
+    exact: bool = False
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that a run may count on: free ones of a GPU, else three quarters of the machine's."""
     if device.type == "cuda":
@@ -128,10 +143,15 @@ def autoencoder_bytes(base: StableDiffusion, mode: MemoryMode, pixels: int, pict
     return weight_bytes(vae) + at_once * int(vae.config.block_out_channels[0]) * AUTOENCODER
 
 
-def drawing_bytes(base: StableDiffusion, mode: MemoryMode, pixels: int, pictures: int) -> int:
-    """Of drawing so many pictures of so many pixels at once, with guidance."""
+def drawing_bytes(
+    base: StableDiffusion, mode: MemoryMode, pixels: int, pictures: int, attached: Attached = Attached()
+) -> int:
+    """Of drawing so many pictures of so many pixels at once, with guidance. Where parts wait elsewhere, what
+    others stand in for stays there.
+    """
     latent = pixels // base.pixels_per_latent**2
-    unet, words = unet_bytes(base, mode), words_bytes(base, mode)
+    unet, words = unet_bytes(base, mode) + attached.factors, words_bytes(base, mode)
+    unet += 0 if mode.offloads else attached.originals
     denoising = unet + 2 * pictures * latent * activations(base).drawing
     decoding = autoencoder_bytes(base, mode, pixels, pictures)
     if mode.offloads:
@@ -139,7 +159,9 @@ def drawing_bytes(base: StableDiffusion, mode: MemoryMode, pixels: int, pictures
     return words + max(denoising + weight_bytes(base.pipe.vae), decoding + unet)
 
 
-def choose_for_drawing(base: StableDiffusion, pixels: int | None = None, most: int = 4) -> Choice:
+def choose_for_drawing(
+    base: StableDiffusion, pixels: int | None = None, most: int = 4, attached: Attached = Attached()
+) -> Choice:
     """The first mode that fits: without rounding and with as many pictures at once, then with fewer, then
     with fewer bits, then layer by layer. On anything but a CUDA device it is "fast": there is one memory.
 
@@ -147,6 +169,7 @@ def choose_for_drawing(base: StableDiffusion, pixels: int | None = None, most: i
         base: with its weights still in the machine's memory.
         pixels: of a picture; None is the base's own size.
         most: pictures at once.
+        attached: what the adapters want; where they need exact weights, no other mode is chosen.
 
     Raises:
         BaseError: nothing fits; with what each mode would want.
@@ -154,10 +177,10 @@ def choose_for_drawing(base: StableDiffusion, pixels: int | None = None, most: i
     pixels = pixels or base.resolution**2
     free = free_memory(base.device)
     if base.device.type != "cuda":
-        return Choice("fast", most, drawing_bytes(base, MODES["fast"], pixels, most), free)
+        return Choice("fast", most, drawing_bytes(base, MODES["fast"], pixels, most, attached), free)
     wanted = [
-        Choice(name, pictures, drawing_bytes(base, MODES[name], pixels, pictures), free)
-        for name, pictures in _ways(most)
+        Choice(name, pictures, drawing_bytes(base, MODES[name], pixels, pictures, attached), free)
+        for name, pictures in _ways(most, exact=attached.exact)
     ]
     for choice in wanted:
         if fits(choice.bytes, free):
@@ -170,11 +193,13 @@ def choose_for_drawing(base: StableDiffusion, pixels: int | None = None, most: i
     )
 
 
-def _ways(most: int) -> Iterator[tuple[str, int]]:
+def _ways(most: int, *, exact: bool) -> Iterator[tuple[str, int]]:
     pictures = most
     while pictures:
         yield from (("fast", pictures), ("offload", pictures))
         pictures //= 2
+    if exact:
+        return
     yield from ((name, 1) for name in rounded_modes())
     yield "sequential", 1
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from benchmarks.models import make_autoencoder, make_unet
-from lorastyle.bases import StableDiffusion, load_base, open_pipeline, rounded_modes
+from lorastyle.adapters import read_info
+from lorastyle.bases import MODES, Attached, StableDiffusion, load_base, open_pipeline, rounded_modes
+from lorastyle.bases.needs import drawing_bytes
 from lorastyle.errors import BaseError, ConfigError
 from lorastyle.generate import AdapterUse, Engine, GenerateRequest, choose_memory
+from lorastyle.generate.room import attached_by
 from lorastyle.train import Plan, StepDone, TrainConfig, fit, make_plan, scan
 from tests.tiny import tiny_pipeline, tiny_xl_pipeline
 from tests.train.running import factors, listener, same, short, stop_at, tiny_base
@@ -240,6 +244,65 @@ def test_what_is_larger_wants_more(
     with_free(6.3, monkeypatch)
     choice = choose_memory(cards["sdxl"], GenerateRequest("a cat", hires=1.25))
     assert (choice.mode, choice.pictures) == ("int8", 1)
+
+
+def adapter_file(path: Path, end: dict[str, int]) -> str:
+    """An adapter of SDXL's UNet whose one module has vectors of so many numbers under these key ends."""
+    place = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
+    save_file(
+        {f"{place}.{name}": torch.zeros(count, dtype=torch.float16) for name, count in end.items()}, path
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("free", "end", "expected"),
+    [
+        (15.5, {}, "fast"),
+        (
+            15.5,
+            {"lokr_w1": 4, "lokr_w2": 4},
+            "offload",
+        ),  # the UNet's originals beside what stands in for them
+        (24, {"lokr_w1": 4, "lokr_w2": 4}, "fast"),
+        (6.3, {"lokr_w1": 4, "lokr_w2": 4}, "offload"),  # there only what stands in goes to the card
+        (15.5, {"w_norm": 640}, "fast"),
+    ],
+)
+def test_what_adapters_bring_is_counted(
+    cards: dict[str, StableDiffusion],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: float,
+    end: dict[str, int],
+    expected: str,
+) -> None:
+    with_free(free, monkeypatch)
+    uses = (AdapterUse(adapter_file(tmp_path / "a.safetensors", end)),) if end else ()
+    choice = choose_memory(cards["sdxl"], GenerateRequest("a cat", adapters=uses))
+    assert choice.mode == expected
+
+
+def test_low_rank_factors_are_counted_in_the_bases_type(
+    cards: dict[str, StableDiffusion], tmp_path: Path
+) -> None:
+    file = adapter_file(tmp_path / "a.safetensors", {"lora_down.weight": 640, "lora_up.weight": 640})
+    attached = attached_by(cards["sdxl"], [read_info(file)])
+    assert attached == Attached(factors=1280 * 2)
+    sizes = [drawing_bytes(cards["sdxl"], MODES["offload"], 1024**2, 1, a) for a in (Attached(), attached)]
+    assert sizes[1] - sizes[0] == 1280 * 2
+
+
+def test_what_is_added_to_weights_wants_them_whole(
+    cards: dict[str, StableDiffusion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be refused by rounded ones, so these are not chosen for it."""
+    with_free(4, monkeypatch)
+    assert choose_memory(cards["sdxl"], GenerateRequest("a cat")).mode == "int8"
+    lokr = AdapterUse(adapter_file(tmp_path / "a.safetensors", {"lokr_w1": 4, "lokr_w2": 4}))
+    with pytest.raises(BaseError, match=r"fast .*, offload .* are free") as told:
+        choose_memory(cards["sdxl"], GenerateRequest("a cat", adapters=(lokr,)))
+    assert "int8" not in str(told.value) and "sequential" not in str(told.value)
 
 
 def test_on_a_processor_everything_stays(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
