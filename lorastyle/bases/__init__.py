@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .default import default_base, default_memory
 
 if TYPE_CHECKING:
-    from .hub import cached_folder, needs_download, split_hub_id
+    from .hub import cached_folder, needs_download
     from .likeness import Likeness
     from .load import EMBEDDED, load_base
     from .memory import AUTO, FOR_DRAWING, FOR_TRAINING, MODES, MemoryMode
@@ -68,7 +68,6 @@ __all__ = [
     "peek_base",
     "peek_family",
     "rounded_modes",
-    "split_hub_id",
     "weight_bytes",
 ]
 
@@ -102,7 +101,6 @@ _LATE = {
     "peek_base": "peek",
     "peek_family": "peek",
     "rounded_modes": "needs",
-    "split_hub_id": "hub",
     "weight_bytes": "needs",
 }
 
