@@ -34,7 +34,7 @@ def test_the_fields_that_the_hub_reads(tmp_path: Path) -> None:
 
 def test_what_it_was_made_for_can_be_named(tmp_path: Path) -> None:
     made = card(write_adapter(tmp_path / "ink.safetensors"), base_model="ada/base")
-    assert made.data.base_model == "ada/base"
+    assert made.data.to_dict()["base_model"] == "ada/base"
     assert 'from_pretrained("ada/base")' in made.text
     assert "-a ada/inks/ink.safetensors:0.8 --base ada/base" in made.text
 
