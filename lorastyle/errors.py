@@ -9,7 +9,8 @@
      ├── BaseError          a base model cannot be loaded
      ├── DatasetError       a folder holds no image that can be used
      ├── TrainingError      training cannot go on
-     └── PictureError       a picture cannot be read, written, or has no settings
+     ├── PictureError       a picture cannot be read, written, or has no settings
+     └── HubError           something cannot be published on the Hub
 
 Messages carry the value, what is allowed, and the next step.
 """
@@ -66,6 +67,10 @@ class TrainingError(LorastyleError):
 
 class PictureError(LorastyleError, ValueError):
     """A picture cannot be read, written, or has no settings."""
+
+
+class HubError(LorastyleError):
+    """Something cannot be published on the Hugging Face Hub."""
 
 
 def near_miss(value: str, allowed: Iterable[str], *, ending: str = "") -> str:

@@ -18,6 +18,7 @@ ORDER = (
     "samples",
     "pictures",
     "adapters",
+    "hub",
     "bank",
     "bases",
     "generate",
@@ -124,7 +125,7 @@ def test_right_imports_pass(package: str, source: str) -> None:
 
 
 INSTANT = (
-    *("lorastyle", "lorastyle.adapters", "lorastyle.bases", "lorastyle.generate"),
+    *("lorastyle", "lorastyle.adapters", "lorastyle.hub", "lorastyle.bases", "lorastyle.generate"),
     *("lorastyle.batch", "lorastyle.doctor"),
     *("lorastyle.cli.info", "lorastyle.cli.version"),
 )

@@ -14,8 +14,9 @@ from .header import Header, TensorEntry, read_header
 from .header_bytes import set_metadata
 from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
+from .privacy import without_private
 from .sidecars import write_sidecars
-from .source import adapter_files, is_adapter_folder, model_hash
+from .source import CONFIGS, adapter_files, adapter_folder_files, is_adapter_folder, model_hash
 from .thumbnail import thumbnail
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
 __all__ = [
+    "CONFIGS",
     "FAMILIES",
     "IA3",
     "Adapter",
@@ -50,6 +52,7 @@ __all__ = [
     "TensorEntry",
     "Update",
     "adapter_files",
+    "adapter_folder_files",
     "atomic_write",
     "compare_adapters",
     "convert_adapter",
@@ -67,6 +70,7 @@ __all__ = [
     "save_adapter",
     "set_metadata",
     "thumbnail",
+    "without_private",
     "write_sidecars",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from .formats.peft import CONFIG, WEIGHTS, check_config
 from .header import PICKLE_ADVICE, Header, read_header
 
 _MOST_CONFIG_BYTES = 10_000_000
+CONFIGS = tuple(f"{part}{CONFIG}" for part in ("", *(f"{component}/" for component in COMPONENTS)))
+"""Where a peft folder may have its configuration, or one for each component."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,15 @@ def model_hash(path: str | os.PathLike[str]) -> str:
 def is_adapter_folder(path: str | os.PathLike[str]) -> bool:
     """Whether it is a folder as peft writes them."""
     try:
-        return any((Path(path) / part / CONFIG).is_file() for part in ("", *COMPONENTS))
+        return any((Path(path) / config).is_file() for config in CONFIGS)
     except (OSError, ValueError):  # a name that no file can have
         return False
+
+
+def adapter_folder_files(files: Collection[str]) -> list[str]:
+    """Those of a repository's or folder's files ("unet/adapter_config.json") that make it a peft folder; none
+    where it is not one.
+    """
+    configs = CONFIGS[:1] if CONFIG in files else CONFIGS[1:]
+    parts = [config.removesuffix(CONFIG) for config in configs if config in files]
+    return [f"{part}{name}" for part in parts for name in (CONFIG, WEIGHTS) if f"{part}{name}" in files]

@@ -12,7 +12,7 @@ from .cache import cache_folder
 from .default import default_base, default_memory
 
 if TYPE_CHECKING:
-    from .hub import cached_folder, needs_download, split_hub_id
+    from .hub import cached_folder, needs_download
     from .likeness import Likeness
     from .load import EMBEDDED, load_base
     from .loaded_file import LoadedFile
@@ -74,7 +74,6 @@ __all__ = [
     "peek_base",
     "peek_family",
     "rounded_modes",
-    "split_hub_id",
     "weight_bytes",
 ]
 
@@ -110,7 +109,6 @@ _LATE = {
     "peek_base": "peek",
     "peek_family": "peek",
     "rounded_modes": "needs",
-    "split_hub_id": "hub",
     "weight_bytes": "needs",
 }
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lorastyle.errors import BaseError, near_miss
+from lorastyle.errors import BaseError
+from lorastyle.hub import split_hub_id, why
 
 from .folder import inspect_folder
 from .hub_files import needed_files
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
-_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
-
-
-def split_hub_id(name: str) -> tuple[str, str | None] | None:
-    """("owner/name", revision or None) of "owner/name" and "owner/name@revision"; None of anything else."""
-    match = _HUB_ID.fullmatch(name)
-    if match is None or match[1].endswith((".safetensors", ".ckpt")):
-        return None
-    return match[1], match[2]
 
 
 def fetch(repo: str, revision: str | None, name: str) -> Path:
@@ -57,7 +43,10 @@ def fetch(repo: str, revision: str | None, name: str) -> Path:
     except BaseError:
         raise
     except Exception as error:  # httpx, requests and huggingface_hub each raise kinds of their own
-        raise _explain(error, repo, revision, name, api) from error
+        reason = why(error, repo, revision, api, instead='use "embedded" or a folder')
+        raise BaseError(
+            f'The base "{name}" is no folder here and not whole in the local cache; {reason}'
+        ) from error
 
 
 def cached_folder(repo: str, revision: str | None = None, *, file: str = "model_index.json") -> Path | None:
@@ -98,45 +87,3 @@ def _check_room(size: int, name: str) -> None:
             f'The base "{name}" is a download of {size / 1e9:.1f} GB, and {place} has {free / 1e9:.1f} GB '
             "left. Make room, or let HF_HOME name a folder on another disk."
         )
-
-
-def _explain(error: Exception, repo: str, revision: str | None, name: str, api: HfApi) -> BaseError:
-    """One sentence for what went wrong, wherever in the chain of causes it is told."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    kinds = " ".join(type(item).__name__ for item in chain)
-    text = " ".join(str(item) for item in chain)
-    start = f'The base "{name}" is no folder here and not whole in the local cache; '
-    if "Gated" in kinds:
-        page = f"{api.endpoint}/{repo}"
-        why = f"on the Hub it is gated. Accept its terms on its page ({page}), then `hf auth login`."
-    elif "RevisionNotFound" in kinds:
-        why = f'on the Hub it has no revision "{revision}". {_revisions(repo, revision, api)}'
-    elif "Invalid credentials" in text or "Invalid user token" in text:
-        why = "the Hub does not accept the token. `hf auth login` with a new one, or unset HF_TOKEN."
-    elif "RepositoryNotFound" in kinds or "404" in text:
-        why = "the Hub has no such public model. Check the spelling; for a private one, `hf auth login`."
-    elif "Offline" in kinds:
-        why = 'the Hub is switched off by HF_HUB_OFFLINE. Unset it, or use "embedded" or a folder.'
-    elif re.search(r"Connect|Timeout|NameResolution|LocalEntryNotFound|Protocol|ReadError|Incomplete", kinds):
-        why = 'the Hub cannot be reached. Check the network and try again, or use "embedded" or a folder.'
-    elif isinstance(cause := chain[-1], OSError) and cause.filename is not None:
-        why = (
-            f"its cache cannot be used ({cause.strerror}: {cause.filename}). Let HF_HOME name a folder that "
-            "you may write to."
-        )
-    else:
-        why = f"fetching it failed: {str(error).splitlines()[0] if str(error) else kinds}"
-    return BaseError(start + why)
-
-
-def _revisions(repo: str, revision: str | None, api: HfApi) -> str:
-    try:
-        refs = api.list_repo_refs(repo)
-    except Exception:  # the sentence is as good without the list
-        return "Leave @ and what follows away for its main branch."
-    known = [ref.name for ref in (*refs.branches, *refs.tags)]
-    return f"It has {', '.join(known)}.{near_miss(revision or '', known)}"

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from lorastyle.errors import BaseError, near_miss
+from lorastyle.hub import split_hub_id
 
 from .default import default_base
 from .family import family_from_width
 from .folder import PARTS, BaseFolder, inspect_folder
-from .hub import fetch, split_hub_id
+from .hub import fetch
 from .loaded_file import LoadedFile
 from .memory import AUTO, memory_mode
 from .needs import choose_for_drawing

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastyle.errors import BaseError
+from lorastyle.hub import split_hub_id
 
 from .default import default_base
 from .family import family_from_width
 from .folder import inspect_folder
-from .hub import cached_folder, split_hub_id
+from .hub import cached_folder
 from .load import EMBEDDED
 from .single_file import inspect_checkpoint
 

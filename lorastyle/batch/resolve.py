@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorastyle.adapters import model_hash
 from lorastyle.errors import ConfigError, LorastyleError, PictureError
-from lorastyle.generate import AdapterUse, GenerateRequest, find_adapter
+from lorastyle.generate import AdapterUse, GenerateRequest, fetched, find_adapter
 
 from .expand import Item, digest
 from .places import Problem
@@ -80,6 +80,7 @@ class _Files:
             try:
                 bare = Path(use.name).name == use.name and not use.name.endswith(".safetensors")
                 name = use.name if bare else self._beside(use.name)
+                name = fetched(replace(use, name=name)).name
                 path = find_adapter(name, use.hash)
                 found = name, model_hash(path)[:12]
             except LorastyleError as error:

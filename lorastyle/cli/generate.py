@@ -90,6 +90,7 @@ def generate(
         AdapterUse,
         GenerateRequest,
         check_picture_name,
+        fetched,
         find_adapter,
         read_settings,
     )
@@ -104,7 +105,7 @@ def generate(
     given = {
         "prompt": prompt,
         "negative_prompt": negative,
-        "adapters": tuple(AdapterUse.parse(text) for text in adapter) or None,
+        "adapters": tuple(fetched(AdapterUse.parse(text)) for text in adapter) or None,
         "number": number,
         "width": width,
         "height": height,

@@ -56,7 +56,8 @@ def look_at_bases() -> Bases:
 
 def _named(name: str) -> BaseAtHand:
     """What LORASTYLE_BASE names, where that is not the main branch of a model in the Hub's cache."""
-    from lorastyle.bases import cached_folder, split_hub_id
+    from lorastyle.bases import cached_folder
+    from lorastyle.hub import split_hub_id
 
     path = Path(name).expanduser()
     if path.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .library import adapter_folders, find_adapter
+from .library import adapter_folders, fetched, find_adapter
 from .metadata import (
     PICTURE_FORMATS,
     check_picture_name,
@@ -37,6 +37,7 @@ __all__ = [
     "check_picture_name",
     "choose_memory",
     "denoise",
+    "fetched",
     "find_adapter",
     "portable_request",
     "read_request",

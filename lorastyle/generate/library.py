@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from lorastyle.adapters import is_adapter_folder
 from lorastyle.errors import AdapterError, near_miss
+from lorastyle.hub import HubAdapter, cached, pull
+
+from .request import AdapterUse
 
 SUFFIX = ".safetensors"
 
@@ -21,7 +25,8 @@ def find_adapter(name: str, digest: str | None = None) -> Path:
     """The file that `name` means.
 
     Args:
-        name: a path, or a file's name with or without ".safetensors".
+        name: a path; a file's name with or without ".safetensors"; or a name of the Hub (`HubAdapter`) whose
+            file is in the local cache already: `lorastyle.hub.pull` fetches it.
         digest: the hash a picture recorded; told in the error, so that people can find the file.
 
     Raises:
@@ -43,7 +48,18 @@ def look_up(name: str) -> Path | None:
         for folder in (*adapter_folders(), Path(".")):
             if _is_file(folder / file_name):
                 return folder / file_name
-    return None
+    return cached(name)
+
+
+def fetched(use: AdapterUse) -> AdapterUse:
+    """An adapter that somebody typed, fetched where its name is the Hub's; its name then says which file.
+
+    Raises:
+        AdapterError: see `lorastyle.hub.pull`.
+    """
+    if look_up(use.name) is not None or (there := pull(use.name)) is None:
+        return use
+    return replace(use, name=there[0])
 
 
 def expanded(name: str) -> Path:
@@ -78,6 +94,11 @@ def _not_found(name: str, path: Path, digest: str | None) -> str:
     stem = path.name[:200].removesuffix(SUFFIX)
     if os.path.isdir(path):
         return f'The adapter "{name}" is a folder; name the {SUFFIX} file in it.'
+    if HubAdapter.parse(name) is not None and not path.parent.is_dir():
+        return (
+            f'There is no adapter "{name}"{recorded} here, and none in the local cache of the Hub. '
+            f"To fetch it: -a {name}"
+        )
     hint = near_miss(stem, stems)
     if stem.rpartition(":")[0].strip().removesuffix(SUFFIX) in stems:
         hint = " What follows the last colon is no number, so it is not read as a scale."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -25,12 +25,13 @@ class _File:
     path: Path
     modified: int
     size: int
+    stem: str = field(compare=False)  # as it is called; a link leads to another name
 
     @classmethod
     def of(cls, path: Path) -> _File:
-        path = path.resolve()
         statuses = [file.stat() for file, _ in adapter_files(path)]
-        return cls(path, max(s.st_mtime_ns for s in statuses), sum(s.st_size for s in statuses))
+        newest, size = max(s.st_mtime_ns for s in statuses), sum(s.st_size for s in statuses)
+        return cls(path.resolve(), newest, size, path.stem)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Residents:
 
     def _attach(self, file: _File) -> _Resident:
         taken = set(self._bank.names)
-        names = (file.path.stem if i == 1 else f"{file.path.stem}-{i}" for i in range(1, len(taken) + 2))
+        names = (file.stem if i == 1 else f"{file.stem}-{i}" for i in range(1, len(taken) + 2))
         name = next(name for name in names if name not in taken)
         adapter = load_adapter(file.path, self._base.module_shapes(), name=name)
         self._base.check_words(adapter.words)

@@ -11,8 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lorastyle.bases import StableDiffusion, cached_folder, split_hub_id
+from lorastyle.bases import StableDiffusion, cached_folder
 from lorastyle.errors import ConfigError
+from lorastyle.hub import split_hub_id
 
 from .linear_sketch import linear_map, linear_sketch
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from lorastyle.bases import load_base, peek_family
-from lorastyle.bases.hub import fetch, split_hub_id
+from lorastyle.bases.hub import fetch
 from lorastyle.bases.hub_files import needed_files
 from lorastyle.errors import BaseError
-from tests.hub import TOKEN, StandIn, stand_in
+from lorastyle.hub import split_hub_id
+from tests.stand_in import TOKEN, StandIn, point_at, stand_in
 from tests.tiny import tiny_pipeline
 
 
@@ -26,16 +27,8 @@ def served() -> Generator[StandIn]:
 @pytest.fixture
 def hub(served: StandIn, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """A Hub with one model, "someone/tiny", and a cache that is empty."""
-    for what in (served.gated, served.private, served.breaks, served.asked):
-        what.clear()
+    point_at(served, tmp_path, monkeypatch)
     served.models = {"someone/tiny": copy}
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served.endpoint)
-    where = served.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", where)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
     return served
 
 

@@ -10,7 +10,15 @@ from PIL import Image, PngImagePlugin
 
 from lorastyle.bases.emphasis import spans
 from lorastyle.errors import PictureError
-from lorastyle.generate import AdapterUse, GenerateRequest, Picture, read_request, read_settings, save_picture
+from lorastyle.generate import (
+    AdapterUse,
+    GenerateRequest,
+    Picture,
+    portable_request,
+    read_request,
+    read_settings,
+    save_picture,
+)
 from lorastyle.generate.metadata.a1111 import write_parameters
 
 from .pictures import png
@@ -248,3 +256,14 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes | None, why: 
         read_request(path)
     with pytest.raises(PictureError, match="cannot be read"):
         read_request(tmp_path)
+
+
+def test_a_name_of_the_hub_is_recorded_whole_and_a_path_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = GenerateRequest("a cat", adapters=(AdapterUse("ada/inks/ink.safetensors"),))
+    assert portable_request(request).adapters[0].name == "ada/inks/ink.safetensors"
+    (tmp_path / "ada" / "inks").mkdir(parents=True)
+    (tmp_path / "ada" / "inks" / "ink.safetensors").write_bytes(b"")
+    assert portable_request(request).adapters[0].name == "ink"

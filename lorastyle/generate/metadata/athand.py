@@ -11,11 +11,12 @@ from typing import cast
 
 from lorastyle.bases import default_base, needs_download
 from lorastyle.errors import shortened
+from lorastyle.hub import HubAdapter, split_hub_id
 
 from ..known import known_as
 from ..request import AdapterUse
 from .containers import Source
-from .portable import adapter_name, base_name, is_hub_id, last_part
+from .portable import adapter_name, base_name, last_part
 from .recorded import Recorded
 
 _MOST_BYTES = 500_000_000  # of a picture to start from
@@ -66,7 +67,8 @@ def _adapters(
         here = known_as(use.name, digest)
         if here is None:
             what = f"The adapter {shortened(use.name)}{f' (weights {digest})' if digest else ''}"
-            remarks.append(f"{what} is not in the library" + ("." if keep_missing else ": left out."))
+            where = "in the local cache of the Hub" if HubAdapter.parse(use.name) else "in the library"
+            remarks.append(f"{what} is not {where}" + ("." if keep_missing else ": left out."))
             if keep_missing:
                 found[use.name] = use
             continue
@@ -97,7 +99,7 @@ def _base(
             f"It was drawn with the base {shortened(wanted)}; here {shortened(base_name(loaded))} draws."
         )
         return loaded
-    if recorded and is_hub_id(recorded) and not os.path.exists(recorded):
+    if recorded and split_hub_id(recorded) and not os.path.exists(recorded):
         if not needs_download(recorded):
             return recorded
         # what a stranger's picture says must not fetch gigabytes

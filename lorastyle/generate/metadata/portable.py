@@ -6,15 +6,16 @@ import os
 import re
 from dataclasses import replace
 
+from lorastyle.hub import HubAdapter, split_hub_id
+
 from ..request import AdapterUse, GenerateRequest
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+(/[\w.-]+)*)?")
 _SUFFIX = ".safetensors"
 
 
 def portable_request(request: GenerateRequest) -> GenerateRequest:
     """What a picture records of `request`: adapters by the stem of their file, the base, `init` and `mask` by
-    their last part. A Hub id is a name already.
+    their last part. A name of the Hub's is one already.
 
     Adapters of the same stem are told apart by a number; their hashes say which is which.
     """
@@ -40,21 +41,15 @@ def adapter_name(name: str) -> str:
 
 def base_name(base: str) -> str:
     """A Hub id as it is; of anything that lies on a disk, the last part."""
-    return base if is_hub_id(base) and not os.path.exists(base) else last_part(base)
-
-
-def is_hub_id(base: str) -> bool:
-    """`org/model` or `org/model@revision`, as far as the letters tell; a revision has no way up in it."""
-    if _HUB_ID.fullmatch(base) is None or base.lower().endswith(_SUFFIX):
-        return False
-    return ".." not in base.partition("@")[2].split("/")
+    return base if split_hub_id(base) and not os.path.exists(base) else last_part(base)
 
 
 def _adapters(uses: tuple[AdapterUse, ...]) -> tuple[AdapterUse, ...]:
     taken: set[str] = set()
     named: list[AdapterUse] = []
     for use in uses:
-        stem = name = adapter_name(use.name)
+        on_hub = HubAdapter.parse(use.name) is not None and not os.path.exists(use.name)
+        stem = name = use.name if on_hub else adapter_name(use.name)
         number = 1
         while name in taken:
             number += 1

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from base64 import b64decode
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 COMMIT = "c" * 40
 TOKEN = "hf_let_me_in"
@@ -25,6 +29,10 @@ class StandIn:
     private: set[str] = field(default_factory=set[str])  # as if it did not exist, without TOKEN
     breaks: set[str] = field(default_factory=set[str])  # files that the connection breaks in the middle of
     asked: list[str] = field(default_factory=list[str])  # "GET /path", in order
+    home: Path = Path()  # where what is uploaded goes
+    foreign: set[str] = field(default_factory=set[str])  # owners that TOKEN may not write for
+    full: bool = False  # no commit is taken any more
+    stored: dict[str, bytes] = field(default_factory=dict[str, bytes])  # large files, by sha256
     endpoint: str = ""
 
     def sent(self) -> list[str]:
@@ -49,6 +57,73 @@ def stand_in() -> Generator[StandIn]:
 
         def do_GET(self) -> None:
             self._answer(body=True)
+
+        def do_POST(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            hub.asked.append(f"POST {path}")
+            content = self._content()
+            if self.headers.get("authorization") != f"Bearer {TOKEN}":
+                return self._refuse(401, "", "Invalid username or password.")
+            if path == "/api/repos/create":
+                told = json.loads(content)
+                repo = f"{told['organization']}/{told['name']}"
+                if told["organization"] in hub.foreign:
+                    return self._refuse(403, "", "You don't have the rights to create a model there")
+                hub.models[repo] = hub.home / repo
+                hub.models[repo].mkdir(parents=True)
+                if told.get("private") or told.get("visibility") == "private":
+                    hub.private.add(repo)
+                return self._send(json.dumps({"url": f"{hub.endpoint}/{repo}"}).encode(), True)
+            if path == "/api/validate-yaml":
+                return self._send(b'{"errors": [], "warnings": []}', True)
+            if path.endswith("/objects/batch"):
+                objects = json.loads(content)["objects"]
+                for one in objects:
+                    one["actions"] = {"upload": {"href": f"{hub.endpoint}/lfs/{one['oid']}"}}
+                return self._send(json.dumps({"transfer": "basic", "objects": objects}).encode(), True)
+            words = path.removeprefix("/api/models/").split("/")
+            repo, what = "/".join(words[:2]), words[2]
+            if what == "preupload":
+                files = [
+                    {
+                        "path": one["path"],
+                        "uploadMode": "lfs" if one["path"].endswith(".safetensors") else "regular",
+                        "shouldIgnore": False,
+                    }
+                    for one in json.loads(content)["files"]
+                ]
+                return self._send(json.dumps({"files": files}).encode(), True)
+            if hub.full:
+                return self._refuse(507, "", "no room")
+            return self._commit(repo, [json.loads(line) for line in content.splitlines()])
+
+        def do_PUT(self) -> None:
+            hub.asked.append(f"PUT {self.path}")
+            hub.stored[self.path.rsplit("/", 1)[1]] = self._content()
+            self._send(b"", False)
+
+        def _content(self) -> bytes:
+            if (length := self.headers.get("content-length")) is not None:
+                return self.rfile.read(int(length))
+            content = b""  # in chunks, each after its length in hexadecimal
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return content
+
+        def _commit(self, repo: str, lines: list[dict[str, Any]]) -> None:
+            for line in lines:
+                value = line["value"]
+                if line["key"] == "header":
+                    continue
+                large = line["key"] == "lfsFile"
+                content = hub.stored[value["oid"]] if large else b64decode(value["content"])
+                file = hub.models[repo] / value["path"]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            told = {"commitUrl": f"{hub.endpoint}/{repo}/commit/{COMMIT}", "commitOid": COMMIT}
+            self._send(json.dumps(told).encode(), True)
 
         def log_message(self, format: str, *args: object) -> None:
             """Silence: pytest has the last word."""
@@ -85,7 +160,7 @@ def stand_in() -> Generator[StandIn]:
                 "id": repo,
                 "modelId": repo,
                 "sha": COMMIT,
-                "private": False,
+                "private": repo in hub.private,
                 "tags": [],
                 "siblings": siblings,
             }
@@ -119,6 +194,21 @@ def stand_in() -> Generator[StandIn]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def point_at(hub: StandIn, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub asks this stand-in, emptied, with a cache in `folder` and without a token."""
+    for what in (hub.models, hub.gated, hub.private, hub.breaks, hub.asked, hub.foreign, hub.stored):
+        what.clear()
+    hub.home, hub.full = folder / "uploaded", False
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # large files by git's LFS
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    where = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", where)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(folder / "no token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
 def _entry(name: str, file: Path) -> dict[str, object]:
