@@ -1,5 +1,5 @@
-"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `publish`, `info`,
-`demo`, `ui`, `doctor`, `version`.
+"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `resize`, `publish`,
+`info`, `demo`, `ui`, `doctor`, `version`.
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
@@ -31,6 +31,7 @@ COMMANDS = {
     "grid": "Draw every value of one setting against every value of another, with labels.",
     "convert": "Write an adapter in another form, and prove that it is the same.",
     "verify": "Compare two adapter files, whatever their forms.",
+    "resize": "Make an adapter file smaller, with the error that it costs.",
     "publish": "Put an adapter on the Hugging Face Hub, after a look at what would be sent.",
     "info": "Say what is in an adapter file, or which settings drew a picture.",
     "demo": "Train on the sticker sample and draw with the result: the whole thing in two minutes.",
