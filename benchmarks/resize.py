@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.models import make_clip_big_g, make_clip_l, make_unet
 from lorastyle.adapters import LowRank
@@ -29,16 +29,14 @@ def shapes() -> Counter[tuple[int, int]]:
     """(out, in) of SDXL's linear modules that carry an adapter, counted."""
     counted: Counter[tuple[int, int]] = Counter()
     with torch.device("meta"):
-        models = {
-            "unet": make_unet("sdxl"),
-            "text_encoder": make_clip_l(),
-            "text_encoder_2": make_clip_big_g(),
-        }
+        encoders = {"text_encoder": make_clip_l(), "text_encoder_2": make_clip_big_g()}
+        models: dict[str, nn.Module] = {"unet": make_unet("sdxl"), **encoders}
     for component, model in models.items():
         modules = adaptable_modules(model)
         for path in select_targets(model, ("attention+ff",), component):
-            out, inside = modules[path].weight.shape[:2]
-            counted[int(out), int(inside)] += 1
+            module = modules[path]
+            assert isinstance(module, nn.Linear)
+            counted[module.out_features, module.in_features] += 1
     return counted
 
 
@@ -79,9 +77,9 @@ def main() -> None:
             f"{slow / quick:.0f}", f"{apart:.0e}",
         )  # fmt: skip
     Console().print(table)
-    Console().print(
-        f"{sum(counted.values())} modules: lorastyle {ours:.1f} s, dense SVD {theirs:.0f} s, {theirs / ours:.0f} times"
-    )
+    done = sum(counted.values())
+    told = f"{done} modules: lorastyle {ours:.1f} s, dense SVD {theirs:.0f} s, {theirs / ours:.0f} times"
+    Console().print(told)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,7 @@ def steep_adapter(name: str = "steep") -> Adapter:
     places = [(c, p, s) for c, shapes in SHAPES.items() for p, s in shapes.items() if "time_emb" not in p]
     for i, (component, path, shape) in enumerate(places):
         components[component][path] = falling(shape, 8, steepness=0.3 + 0.08 * i, seed=i)
-    return Adapter(
-        name, components, {"lorastyle.trigger": "zkx", "lorastyle.base": "sd1", "lorastyle.rank": "8"}
-    )
+    return Adapter(name, components, {"lorastyle.base": "sd1"})
 
 
 def apart(first: Adapter, second: Adapter) -> float:

@@ -21,9 +21,8 @@ BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0"
 @pytest.fixture
 def sdxl(tmp_path: Path) -> Path:
     """A file of rank 16 that is for SDXL by its names."""
-    updates = {
-        f"{BLOCK}.attn1.to_{part}": low_rank((640, 640), 16, 8.0, seed=i) for i, part in enumerate("qkv")
-    }
+    paths = [f"{BLOCK}.attn1.to_{part}" for part in "qkv"]
+    updates = {path: low_rank((640, 640), 16, 8.0, seed=i) for i, path in enumerate(paths)}
     adapter = Adapter("ink", {"unet": updates}, {"lorastyle.base": "sdxl"})
     return save_adapter(adapter, tmp_path / "ink.safetensors")
 
