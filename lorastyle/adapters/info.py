@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -115,11 +115,18 @@ class AdapterInfo:
                 if self.training
                 else ()
             ),
-            *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.")),
-            *((key, value) for key, value in self.hashes.items()),
+            *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.") and value),
+            *((key, value) for key, value in self._hashes()),
             *(("note", note) for note in self.notes),
         ]
         return "\n".join(f"{_printable(label) + ':':<17} {_printable(text)}" for label, text in lines)
+
+    def _hashes(self) -> Iterator[tuple[str, str]]:
+        """Each once: ModelSpec's is kohya's after `0x`."""
+        kohya = self.hashes.get("sshs_model_hash", "")
+        for key, value in self.hashes.items():
+            if key != "modelspec.hash_sha256" or value.removeprefix("0x") != kohya:
+                yield key, value
 
     def _made_for(self) -> str:
         sure = _SURE[self.family_sure]
