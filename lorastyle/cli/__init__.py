@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnusedCliTokensError
 from rich.text import Text
 
 from lorastyle.errors import LorastyleError
@@ -47,8 +48,22 @@ def _version() -> str:
     return version("lorastyle")
 
 
+STRAY_WORDS = {
+    "train": " The folder of your pictures is named so: --images FOLDER.",
+    "generate": " A prompt of several words stands in quotes.",
+}
+
+
 def _red(error: CycloptsError) -> Text:
-    return Text(f"error: {error}\nSee lorastyle {' '.join([*(error.command_chain or ()), '--help'])}", "red")
+    told = _stray(error) if isinstance(error, UnusedCliTokensError) else str(error)
+    return Text(f"error: {told}\nSee lorastyle {' '.join([*(error.command_chain or ()), '--help'])}", "red")
+
+
+def _stray(error: UnusedCliTokensError) -> str:
+    """Words that belong to no flag, and what most often was meant by them."""
+    words = " ".join(f'"{word}"' for word in error.unused_tokens or ())
+    command = (*(error.command_chain or ()), "")[0]
+    return f"There is no flag before {words}.{STRAY_WORDS.get(command, '')}"
 
 
 def build_app() -> App:
