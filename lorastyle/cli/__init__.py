@@ -16,11 +16,12 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnusedCliTokensError
 from rich.text import Text
 
 from lorastyle.errors import LorastyleError
 
-from .console import INTERRUPTED, explain_warnings, print_error
+from .console import INTERRUPTED, console, explain_warnings, print_error
 
 __all__ = ["main"]
 
@@ -46,8 +47,22 @@ def _version() -> str:
     return version("lorastyle")
 
 
+STRAY_WORDS = {
+    "train": " The folder of your pictures is named so: --images FOLDER.",
+    "generate": " A prompt of several words stands in quotes.",
+}
+
+
 def _red(error: CycloptsError) -> Text:
-    return Text(f"error: {error}\nSee lorastyle {' '.join([*(error.command_chain or ()), '--help'])}", "red")
+    told = _stray(error) if isinstance(error, UnusedCliTokensError) else str(error)
+    return Text(f"error: {told}\nSee lorastyle {' '.join([*(error.command_chain or ()), '--help'])}", "red")
+
+
+def _stray(error: UnusedCliTokensError) -> str:
+    """Words that belong to no flag, and what most often was meant by them."""
+    words = " ".join(f'"{word}"' for word in error.unused_tokens or ())
+    command = (*(error.command_chain or ()), "")[0]
+    return f"There is no flag before {words}.{STRAY_WORDS.get(command, '')}"
 
 
 def build_app() -> App:
@@ -58,6 +73,7 @@ def build_app() -> App:
         help_format="plaintext",
         version=_version,
         error_formatter=_red,
+        error_console=console(sys.stderr),
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
         result_action="return_value",

@@ -65,6 +65,32 @@ def test_a_value_that_is_no_number(lorastyle: Run) -> None:
     assert said.code == 2 and "--seed" in said.err and '"seven"' in said.err
 
 
+def test_a_whole_number_of_too_many_digits(lorastyle: Run) -> None:
+    said = lorastyle("generate", "a cat", "--seed", "9" * 5000)
+    assert said.code == 2 and said.err.count("\n") == 2  # one sentence is one line
+    assert "at most 18 digits are read" in said.err and len(said.err) < 200
+    assert "no whole number" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("train", "./cats"),
+            'There is no flag before "./cats". The folder of your pictures is named so: --images',
+        ),
+        (
+            ("generate", "a", "red", "cat"),
+            'There is no flag before "red" "cat". A prompt of several words stands in',
+        ),
+        (("demo", "here"), 'There is no flag before "here".\n'),
+    ],
+)
+def test_words_without_a_flag(lorastyle: Run, arguments: tuple[str, ...], told: str) -> None:
+    said = lorastyle(*arguments)
+    assert (said.code, said.out) == (2, "") and said.err.startswith(f"error: {told}")
+
+
 def test_ctrl_c_ends_with_130(lorastyle: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(path: object) -> None:
         raise KeyboardInterrupt
