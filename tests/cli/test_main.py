@@ -119,6 +119,16 @@ def test_info_is_instant_and_knows_no_torch(adapter: Path) -> None:
     assert min(seconds) < 0.6
 
 
+def test_a_folder_that_cannot_be_written(lorastyle: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("lorastyle.cli.names.tempfile.TemporaryFile", refused)
+    said = lorastyle("demo")
+    assert (said.code, said.out) == (1, "")
+    assert "this folder cannot be written to (Permission denied). Name another folder." in said.err
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [(None, (None, None)), ("128", (128, 128)), ("128x96", (128, 96)), ("64X64", (64, 64))],
