@@ -21,7 +21,7 @@ from rich.text import Text
 
 from lorastyle.errors import LorastyleError
 
-from .console import INTERRUPTED, explain_warnings, print_error
+from .console import INTERRUPTED, console, explain_warnings, print_error
 
 __all__ = ["main"]
 
@@ -74,6 +74,7 @@ def build_app() -> App:
         help_format="plaintext",
         version=_version,
         error_formatter=_red,
+        error_console=console(sys.stderr),
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
         result_action="return_value",

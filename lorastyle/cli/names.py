@@ -52,8 +52,9 @@ def check_out(out: Path) -> None:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         why = "it is a file" if there.is_file() else error.strerror or error
+        where = "this folder" if there == Path.cwd() else near(there)
         raise ConfigError(
-            f"--out {out}: {near(there)} cannot be written to ({why}). Name another folder."
+            f"--out {out}: {where} cannot be written to ({why}). Name another folder."
         ) from error
 
 

@@ -25,8 +25,8 @@ def find_adapter(name: str, digest: str | None = None) -> Path:
     """The file that `name` means.
 
     Args:
-        name: a path; a file's name with or without ".safetensors"; or a name of the Hub (`HubAdapter`) whose
-            file is in the local cache already: `lorastyle.hub.pull` fetches it.
+        name: a path or a file's name, both with or without ".safetensors"; or a name of the Hub
+            (`HubAdapter`) whose file is in the local cache already: `lorastyle.hub.pull` fetches it.
         digest: the hash a picture recorded; told in the error, so that people can find the file.
 
     Raises:
@@ -43,11 +43,11 @@ def look_up(name: str) -> Path | None:
     path = expanded(name)
     if _is_file(path) or is_adapter_folder(path):
         return path
-    if path.parent == Path("."):  # a bare name
-        file_name = name if name.lower().endswith(SUFFIX) else name + SUFFIX
-        for folder in (*adapter_folders(), Path(".")):
-            if _is_file(folder / file_name):
-                return folder / file_name
+    bare = path.parent == Path(".")
+    whole = path if name.lower().endswith(SUFFIX) else expanded(name + SUFFIX)
+    for folder in (*adapter_folders(), Path(".")) if bare else (Path("."),):
+        if _is_file(folder / whole):
+            return folder / whole
     return cached(name)
 
 

@@ -109,7 +109,7 @@ def test_wrong_values(key: str, value: object, told: str) -> None:
 @pytest.mark.parametrize("toml", ["steps = " + "1" * 5000, "images = " + "[" * 50_000])
 def test_toml_beyond_what_python_parses_is_told(toml: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(toml)
-    with pytest.raises(ConfigError, match=r"take it out|not written as TOML"):
+    with pytest.raises(ConfigError, match=r"thousands of digits, or lists in lists"):
         TrainConfig.from_toml(tmp_path / "run.toml")
 
 
