@@ -18,20 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from lorastyle.adapters import atomic_write
+from lorastyle.adapters import atomic_write, file_hash
 from lorastyle.bases import PromptEmbeds, StableDiffusion, cache_folder
 from lorastyle.errors import TrainingError
 
 CODE_VERSION = "2"
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def weights_hash(module: nn.Module) -> str:

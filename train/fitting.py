@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lorastyle.adapters import atomic_write, save_adapter, set_metadata, thumbnail
+from lorastyle.adapters import SHEET, atomic_write, file_hash, save_adapter, set_metadata, thumbnail
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import AdapterFileError, ConfigError, TrainingError
 from lorastyle.pictures import Unusable
 
 from .batches import Batches, Picture
-from .cache import LatentCache, file_hash
+from .cache import LatentCache
 from .checkpoint import check_recipe, load_checkpoint
 from .config import TrainConfig
 from .dataset import Dataset, scan
@@ -202,7 +202,7 @@ def _finish(
         if plan.sheet:
             drawn(0)
             if pairs := draw_pairs(plan, base, bank, drawn):
-                sheet = save_sheet(plan, pairs, plan.out.with_suffix(".sheet.png"))
+                sheet = save_sheet(plan, pairs, plan.out.with_suffix(SHEET))
                 set_metadata(adapter, {"modelspec.thumbnail": thumbnail(pairs[0].with_adapter)})
             else:
                 stop.emit(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lorastyle.adapters import SHEET
 from lorastyle.errors import near_miss
 from lorastyle.pictures import SUFFIXES, Unusable, open_picture, why_not_read
 
@@ -39,7 +40,7 @@ class Look:
             name = self._name(path)
             if (writer := system_file(path.name)) is not None:
                 self.side.append(Side(name, f"{writer}, no picture"))
-            elif path.name.endswith(".sheet.png"):
+            elif path.name.endswith(SHEET):
                 self.side.append(Side(name, "the sheet of a training"))
             elif is_side_file(path):
                 self._side(path, captions, owners, pictures)

@@ -15,8 +15,8 @@ from .header_bytes import set_metadata
 from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
 from .privacy import without_private
-from .sidecars import write_sidecars
-from .source import CONFIGS, adapter_files, adapter_folder_files, is_adapter_folder, model_hash
+from .sidecars import SHEET, write_sidecars
+from .source import CONFIGS, adapter_files, adapter_folder_files, file_hash, is_adapter_folder, model_hash
 from .thumbnail import thumbnail
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "CONFIGS",
     "FAMILIES",
     "IA3",
+    "SHEET",
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
@@ -62,6 +63,7 @@ __all__ = [
     "compare_adapters",
     "convert_adapter",
     "family_title",
+    "file_hash",
     "is_adapter_folder",
     "is_finite",
     "known_modules",

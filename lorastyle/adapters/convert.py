@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorastyle.errors import AdapterError, AdapterFileError
 
+from .adapter import Adapter
 from .architectures import family_modules
 from .compare import Comparison, compare_adapters
 from .formats import parse_name
@@ -56,12 +57,7 @@ def convert_adapter(
     """
     source, target = Path(source), free_target(target)
     modules = modules or known_modules(source)
-    adapter, report = load_adapter_report(source, modules)
-    if not report.complete and not partial:
-        raise AdapterError(
-            f"{report.summary()}. Nothing was written; name the base it was made for, or write what fits by "
-            "asking for a partial conversion."
-        )
+    adapter, report = load_whole(source, modules, partial=partial)
     dtype = dtype or own_dtype(source)
     named = replace(adapter, name=target.stem)
     if partial and format != "kohya":
@@ -97,6 +93,22 @@ def known_modules(path: str | os.PathLike[str]) -> Modules:
                 )
             components.setdefault(component, {})[module] = None
     return components
+
+
+def load_whole(path: Path, modules: Modules, *, partial: bool) -> tuple[Adapter, LoadReport]:
+    """`load_adapter_report` where what is not read would be lost.
+
+    Raises:
+        AdapterError: that would be some of it, and `partial` does not allow it.
+        AdapterFileError: see `load_adapter`.
+    """
+    adapter, report = load_adapter_report(path, modules)
+    if not report.complete and not partial:
+        raise AdapterError(
+            f"{report.summary()}. Nothing was written; name the base it was made for, or ask for a partial "
+            "file of what fits."
+        )
+    return adapter, report
 
 
 def free_target(path: str | os.PathLike[str]) -> Path:

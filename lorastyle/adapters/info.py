@@ -50,7 +50,7 @@ class AdapterInfo:
     `family_from` says what tells the family: "metadata", "text width" or "names" (shapes and names cannot be
     misspelt; metadata can), or "nothing". `family_sure` is "certain" where the weights' own shapes show it,
     "likely" where one witness alone does or two disagree, or "unknown". `tags` are those on most of the
-    training images; where no trigger is recorded, it is likely among them. `training` is the recipe in words.
+    training images; where no trigger is recorded, it is likely among them.
     `alphas` counts the modules' alphas; where a module has no tensor for it, other metadata may give it, and
     otherwise it is the rank. `algorithms` counts modules of other algorithms than plain LoRA, `unsupported`
     those of them that are not read. Hashes are those that the file records.
@@ -73,10 +73,14 @@ class AdapterInfo:
     algorithms: Mapping[str, int]
     unsupported: Mapping[str, int]
     words: tuple[str, ...]  # textual inversions in it
-    training: Mapping[str, str]
     recipe: Mapping[str, str]  # lorastyle.* and ss_* metadata
     hashes: Mapping[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def training(self) -> dict[str, str]:
+        """The recipe in words, as far as kohya's keys tell it."""
+        return dict(recipe_lines(self.recipe))
 
     @property
     def parameters(self) -> int:
@@ -86,6 +90,7 @@ class AdapterInfo:
         """Plain values for JSON; counts are keyed by text, as JSON needs."""
         return {
             **asdict(self),
+            "training": self.training,
             "parameters": self.parameters,
             "ranks": {str(rank): n for rank, n in self.ranks.items()},
             "alphas": {f"{alpha:g}": n for alpha, n in self.alphas.items()},
@@ -177,7 +182,6 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         algorithms=_counted(module.algorithm for module in modules if module.algorithm),
         unsupported=_counted(module.algorithm for module in modules if module.algorithm in UNSUPPORTED),
         words=tuple(dict.fromkeys(found[0] for name in names if (found := parse_word(name)))),
-        training=dict(recipe_lines(metadata)),
         recipe={k: v for k, v in sorted(metadata.items()) if k.startswith(("lorastyle.", "ss_"))},
         hashes={k: metadata[k] for k in _HASHES if k in metadata},
         notes=notes,

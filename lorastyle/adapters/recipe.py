@@ -22,7 +22,6 @@ _LABELS: Mapping[str, str] = {
     "ss_text_encoder_lr": "text encoder learning rate",
     "ss_lr_scheduler": "schedule",
     "ss_optimizer": "optimizer",
-    "ss_network_module": "network",
     "ss_noise_offset": "noise offset",
     "ss_min_snr_gamma": "min-SNR gamma",
     "ss_clip_skip": "clip skip",

@@ -12,14 +12,14 @@ from pathlib import Path
 from lorastyle.errors import AdapterError, ConfigError
 
 from .adapter import Adapter
-from .convert import free_target, known_modules, own_dtype
-from .load import Modules, load_adapter_report
+from .convert import free_target, known_modules, load_whole, own_dtype
+from .load import Modules
 from .lowrank import LowRank, Spectrum
 from .ranks import by_energy, by_numbers, error_of, uniform
-from .save import save_adapter
+from .save import DTYPES, TooManyBytes, save_adapter
+from .source import open_sources
 from .updates import Difference, Update
 
-_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 _PER_MODULE = 600  # bytes of a header for the three tensors of a module, with long names
 _STALE = ("lorastyle.rank", "lorastyle.alpha")  # what was true of the larger one
 
@@ -158,25 +158,27 @@ def resize_adapter(
         AdapterFileError: a file is damaged, cannot be written, or is there already.
     """
     source, target = Path(source), free_target(target)
-    adapter, report = load_adapter_report(source, modules or known_modules(source))
-    if not report.complete and not partial:
-        raise AdapterError(
-            f"{report.summary()}. Nothing was written; name the base it was made for, or resize what fits by "
-            "asking for a partial resize."
-        )
+    adapter, _ = load_whole(source, modules or known_modules(source), partial=partial)
     dtype = dtype or own_dtype(source)
     adapter = replace(adapter, name=target.stem)
     numbers = None if most_bytes is None else _numbers(adapter, most_bytes, dtype)
-    resized = shrink(adapter, rank=rank, energy=energy, numbers=numbers, partial=partial)
-    saved = save_adapter(resized.adapter, target, dtype=dtype, private=private)
-    before = sum(file.stat().st_size for file in _files(source))
+    while True:
+        resized = shrink(adapter, rank=rank, energy=energy, numbers=numbers, partial=partial)
+        try:
+            saved = save_adapter(resized.adapter, target, dtype=dtype, private=private, most_bytes=most_bytes)
+            break
+        except TooManyBytes as error:  # some of it had to be stored in float32
+            if numbers is not None and most_bytes is not None:
+                numbers = numbers * most_bytes // error.bytes
+    before = sum(part.header.file_bytes for part in open_sources(source))
     return ResizedFile(saved, dtype, before, saved.stat().st_size, resized)
 
 
 def _numbers(adapter: Adapter, most_bytes: int, dtype: str) -> int:
     """How many numbers of low-rank factors a file of so many bytes has room for."""
-    if dtype not in _BYTES:
-        raise AdapterError(f"dtype is {dtype!r}; allowed are {', '.join(_BYTES)}.")
+    if dtype not in DTYPES:
+        raise AdapterError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}.")
+    width = DTYPES[dtype].itemsize
     places = sum(1 for _ in adapter.updates())
     text = sum(len(key.encode()) + len(value.encode()) for key, value in adapter.metadata.items())
     header = 10_000 + 2 * text + _PER_MODULE * places
@@ -185,13 +187,9 @@ def _numbers(adapter: Adapter, most_bytes: int, dtype: str) -> int:
     others += 4 * sum(v.numel() for vectors in adapter.words.values() for v in vectors.values())
     room = most_bytes - header - others
     least = sum(sum(update.shape[:1]) + update.down[0].numel() for _, _, update in adapter.updates())
-    if room < least * _BYTES[dtype]:
+    if room < least * width:
         raise AdapterError(
             f"{adapter.name!r} has no file of {most_bytes / 1e6:.2f} MB: at rank 1 everywhere it needs "
-            f"{(header + others + least * _BYTES[dtype]) / 1e6:.2f} MB. Ask for that much."
+            f"{(header + others + least * width) / 1e6:.2f} MB. Ask for that much."
         )
-    return room // _BYTES[dtype]
-
-
-def _files(source: Path) -> list[Path]:
-    return [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
+    return room // width

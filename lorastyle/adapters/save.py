@@ -29,7 +29,17 @@ _TOLERANCE: Mapping[str, float] = {"float16": 2e-3, "bfloat16": 2e-2, "float32":
 _TENSORS = {"kohya": kohya.write, "diffusers": diffusers.write}
 FORMATS = ("kohya", "diffusers", "peft")
 """What `save_adapter` can write."""
-_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class TooManyBytes(AdapterFileError):
+    """The file would have more bytes than were allowed; it has `bytes`."""
+
+    def __init__(self, path: Path, bytes: int, most: int) -> None:
+        super().__init__(
+            f"{path}: would have {bytes / 1e6:.2f} MB, more than {most / 1e6:.2f} MB; not written."
+        )
+        self.bytes = bytes
 
 
 def save_adapter(
@@ -39,6 +49,7 @@ def save_adapter(
     dtype: str = "float16",
     format: str = "kohya",
     private: bool = False,
+    most_bytes: int | None = None,
 ) -> Path:
     """Write `adapter` where every tool can read it, and answer with its path.
 
@@ -54,13 +65,15 @@ def save_adapter(
             names; or "peft", a new folder with a subfolder for each component.
         private: write captions, folder names and paths that the adapter's metadata carry, which are left out
             otherwise.
+        most_bytes: of one file, header and all.
 
     Raises:
         AdapterError: nothing to write, a value that is not a number, an unknown dtype or format.
         AdapterFileError: the file cannot be written, or does not read back as the same adapter.
+        TooManyBytes: it would have more than `most_bytes`.
     """
     path = Path(path)
-    for what, value, allowed in (("dtype", dtype, _DTYPES), ("format", format, FORMATS)):
+    for what, value, allowed in (("dtype", dtype, DTYPES), ("format", format, FORMATS)):
         if value not in allowed:
             raise AdapterError(
                 f"{what} is {value!r}; allowed are {', '.join(allowed)}.{near_miss(value, allowed)}"
@@ -79,6 +92,8 @@ def save_adapter(
     rounded, metadata = _rounded(exact, dtype), file_metadata(adapter, format=format, private=private)
 
     def check(written: Path) -> None:
+        if most_bytes is not None and (size := written.stat().st_size) > most_bytes:
+            raise TooManyBytes(path, size, most_bytes)
         _compare(adapter, rounded, written, dtype)
 
     try:
@@ -87,7 +102,7 @@ def save_adapter(
         else:
             write_tensors(path, _TENSORS[format](rounded), metadata, check=check)
     except OSError as error:
-        size = rounded.parameters * _DTYPES[dtype].itemsize
+        size = rounded.parameters * DTYPES[dtype].itemsize
         raise AdapterFileError(_advice(path, error, size)) from error
     return path
 
@@ -143,7 +158,7 @@ def _rounded(adapter: Adapter, dtype: str) -> Adapter:
     def rounded(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        coarse = tensor.to(_DTYPES[dtype])
+        coarse = tensor.to(DTYPES[dtype])
         lost = float((coarse.double() - tensor.double()).norm())
         fine = is_finite(coarse) and lost <= _TOLERANCE[dtype] * float(tensor.double().norm())
         return coarse if fine else tensor
@@ -158,7 +173,7 @@ def _rounded(adapter: Adapter, dtype: str) -> Adapter:
 
 def _round(exact: LowRank, dtype: str) -> LowRank:
     source = exact.balanced() if dtype == "float16" else exact
-    down, up = source.down.to(_DTYPES[dtype]), source.up.to(_DTYPES[dtype])
+    down, up = source.down.to(DTYPES[dtype]), source.up.to(DTYPES[dtype])
     if not (is_finite(down) and is_finite(up)):
         return exact
     # up @ down - source.up @ source.down, written so that nothing cancels

@@ -20,6 +20,8 @@ from .info import read_info
 if TYPE_CHECKING:
     from PIL import Image
 
+SHEET = ".sheet.png"
+"""How the file that shows what an adapter changes is called: `<name>.sheet.png`."""
 _VERSIONS: Mapping[str, str] = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
 _MOST_PREVIEW = 512  # pixels a side
 

@@ -15,6 +15,7 @@ from .formats.peft import CONFIG, WEIGHTS, check_config
 from .header import PICKLE_ADVICE, Header, read_header
 
 _MOST_CONFIG_BYTES = 10_000_000
+_BLOCK = 1 << 20
 CONFIGS = tuple(f"{part}{CONFIG}" for part in ("", *(f"{component}/" for component in COMPONENTS)))
 """Where a peft folder may have its configuration, or one for each component."""
 
@@ -98,10 +99,19 @@ def model_hash(path: str | os.PathLike[str]) -> str:
         try:
             with source.path.open("rb") as file:
                 file.seek(source.header.data_start)
-                while block := file.read(1 << 20):
+                while block := file.read(_BLOCK):
                     digest.update(block)
         except OSError as error:
             raise AdapterFileError(f"{source.path}: cannot be read ({error.strerror or error}).") from error
+    return digest.hexdigest()
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """sha256 (hex) of all bytes of a file, read in blocks. Raises OSError."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lorastyle.adapters import atomic_write
+from lorastyle.adapters import atomic_write, file_hash
 
 from .cache import cache_folder
 
 DIGITS = 10
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,18 +49,15 @@ class LoadedFile:
         return digest if re.fullmatch("[0-9a-f]{64}", digest) and self._unchanged() else None
 
     def _made(self, kept: Path) -> str | None:
-        digest = hashlib.sha256()
         try:
-            with self.path.open("rb") as file:
-                while block := file.read(_BLOCK):
-                    digest.update(block)
+            digest = file_hash(self.path)
         except OSError:
             return None
         if not self._unchanged():
             return None
         with contextlib.suppress(OSError):  # a full or read-only disk costs the same time again, no picture
-            atomic_write(kept, digest.hexdigest().encode())
-        return digest.hexdigest()
+            atomic_write(kept, digest.encode())
+        return digest
 
     def _unchanged(self) -> bool:
         try:

@@ -20,6 +20,7 @@ from .needs import MOST_PIXELS_WHOLE, PIXELS_AT_ONCE
 from .placement import Placement
 from .precision import compute_dtype
 from .prompt_embeds import PromptEmbeds
+from .shapes import weight_shapes
 from .text import Chunk, TextReader
 from .tiles import tiled
 
@@ -93,7 +94,7 @@ class StableDiffusion:
         self.alphas_cumprod: Tensor = _noise_schedule(pipe.scheduler.config)
         self.placement = Placement({**self.components, "vae": pipe.vae}, self.device)
         # Read now: once a bank is attached, the modules lie inside its layers under other names.
-        self._shapes = {name: _weight_shapes(module) for name, module in self.components.items()}
+        self._shapes = {name: weight_shapes(module) for name, module in self.components.items()}
 
     def encode_prompts(self, prompts: Sequence[str], *, clip_skip: int = 1) -> PromptEmbeds:
         """Embeddings of prompts as they are, for training: (b, max_tokens, dim), float32.
@@ -371,17 +372,6 @@ class StableDiffusion:
             dtype=None if self.dtype == torch.float32 else self.dtype,
             enabled=self.dtype != torch.float32,
         )
-
-
-def _weight_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {
-        path: (layer.out_features, layer.in_features)
-        if isinstance(layer, nn.Linear)
-        else tuple(layer.weight.shape)
-        for path, layer in module.named_modules()
-        if isinstance(layer, (nn.Linear, nn.Conv2d))
-        or (isinstance(layer, (nn.LayerNorm, nn.GroupNorm)) and layer.weight is not None)  # pyright: ignore[reportUnnecessaryComparison]
-    }
 
 
 def _noise_schedule(config: Any) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from lorastyle.adapters import file_hash
 
 from .names import is_inside
 
@@ -119,8 +120,3 @@ class History:
             if kept.state(self.folder) == "drawn":
                 return self.folder / kept.file
         return None
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes, in hex digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lorastyle.adapters import model_hash
+from lorastyle.adapters import file_hash, model_hash
 from lorastyle.errors import ConfigError, LorastyleError, PictureError
 from lorastyle.generate import AdapterUse, GenerateRequest, fetched, find_adapter
 
@@ -102,7 +101,7 @@ class _Files:
         if found is None:
             path = self._beside(name)
             try:
-                found = path, hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:12]
+                found = path, file_hash(Path(path).expanduser())[:12]
             except OSError as error:
                 found = PictureError(f"{name}: the picture cannot be read ({error.strerror or error}).")
             self._pictures[name] = found

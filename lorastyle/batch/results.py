@@ -16,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from lorastyle.adapters import atomic_write, lock_file, move_new
+from lorastyle.adapters import atomic_write, file_hash, lock_file, move_new
 from lorastyle.errors import ConfigError, PictureError
 from lorastyle.generate import save_picture
 
-from .history import History, Kept, file_hash
+from .history import History, Kept
 from .names import with_suffix
 from .resolve import Job
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from lorastyle.adapters import SHEET
 from lorastyle.errors import AdapterError, ConfigError, PictureError
 from lorastyle.pictures import SUFFIXES
 
@@ -15,8 +16,6 @@ from .console import file_size, note, say
 
 if TYPE_CHECKING:
     from lorastyle.hub import Example
-
-SHEET = ".sheet.png"
 
 
 def publish(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -84,9 +84,9 @@ def _tell(resized: Resized, every: bool) -> None:
         say(f"  --all tells the other {len(order) - 3}")
 
 
-def _span(ranks: object) -> str:
-    counted = Counter(ranks)  # type: ignore[call-overload]
-    low, high = min(counted), max(counted)
+def _span(ranks: Iterable[int]) -> str:
+    found = set(ranks)
+    low, high = min(found), max(found)
     return f"{low}" if low == high else f"{low} to {high}"
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lorastyle.adapters import model_hash, read_header
+from lorastyle.adapters import file_hash, model_hash, read_header
 from lorastyle.errors import AdapterError
 
 from .library import SUFFIX, adapter_files, adapter_folders, look_up
@@ -68,13 +67,13 @@ def _library() -> list[Path]:
 
 def _has(file: Path, digest: str) -> bool:
     """Whether the hash of the weights (of ten digits: or of the whole file) begins with `digest`."""
-    return _ask(file, _weights_hash).startswith(digest) or (
-        len(digest) == _AUTO_V2 and _ask(file, _file_hash).startswith(digest)
+    return _ask(file, model_hash).startswith(digest) or (
+        len(digest) == _AUTO_V2 and _ask(file, file_hash).startswith(digest)
     )
 
 
 def _hash(file: Path) -> str | None:
-    return _ask(file, _weights_hash)[:12] or None
+    return _ask(file, model_hash)[:12] or None
 
 
 def _stated(file: Path) -> str:
@@ -99,18 +98,6 @@ def _ask(file: Path, question: _Question) -> str:
 @lru_cache(maxsize=16_384)
 def _answer(file: Path, question: _Question, _modified: int, _size: int) -> str:
     return question(file)
-
-
-def _weights_hash(file: Path) -> str:
-    return model_hash(file)
-
-
-def _file_hash(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _header_hash(file: Path) -> str:

@@ -21,6 +21,15 @@ BASES: Mapping[str, str] = {
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
 }
 _TAGS = {"sd1": "stable-diffusion", "sd2": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
+# Keys of our own recipe, in the words that `AdapterInfo.training` has for kohya's
+_OWN_LABELS: Mapping[str, str] = {
+    "images": "images",
+    "steps": "steps",
+    "batch_size": "batch",
+    "resolution": "resolution",
+    "lr": "learning rate",
+    "optimizer": "optimizer",
+}
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~!])")
 
 
@@ -97,16 +106,12 @@ def _trigger(info: AdapterInfo) -> str:
 def _how(info: AdapterInfo) -> str:
     """What its makers recorded, theirs (`ss_*`) or ours, in a few rows."""
     own = _own_recipe(info.recipe)
-    rows = {
-        "pictures": own.get("images", info.recipe.get("ss_num_train_images")),
-        "steps": own.get("steps", info.recipe.get("ss_steps")),
-        "batch size": own.get("batch_size", info.recipe.get("ss_total_batch_size")),
-        "resolution": own.get("resolution", info.recipe.get("ss_resolution")),
-        "learning rate": own.get("lr", info.recipe.get("ss_learning_rate")),
-        "optimizer": own.get("optimizer", info.recipe.get("ss_optimizer")),
-        "base": info.recipe.get("lorastyle.base_name", info.recipe.get("ss_sd_model_name")),
+    ours = {
+        "trained on": info.recipe.get("lorastyle.base_name"),
+        **{label: own.get(key) for key, label in _OWN_LABELS.items()},
     }
-    told = [f"| {name} | {_words(str(value))} |" for name, value in rows.items() if value not in (None, "")]
+    rows = {**info.training, **{name: value for name, value in ours.items() if value not in (None, "")}}
+    told = [f"| {name} | {_words(str(value))} |" for name, value in rows.items()]
     return "\n".join(["## How it was made", "", "| | |", "|---|---|", *told]) if told else ""
 
 

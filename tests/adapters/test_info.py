@@ -130,7 +130,6 @@ def test_the_recipe_of_kohyas_trainer_is_told_in_words(tmp_path: Path) -> None:
     assert dict(info.training) == {
         "steps": "1200",
         "UNet learning rate": "0.0001",
-        "network": "networks.lora",
         "trained": "2023-11-14",
     }
     assert "steps 1200; UNet learning rate 0.0001" in info.describe()

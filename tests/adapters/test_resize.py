@@ -130,6 +130,22 @@ def test_a_file_of_a_size(tmp_path: Path, dtype: str) -> None:
     assert set(small.components["unet"]) == set(wide)
 
 
+def test_a_size_holds_where_the_small_type_is_too_coarse(tmp_path: Path) -> None:
+    def far(seed: int) -> LowRank:  # up * down is beyond what float16 holds, however it is balanced
+        update = falling((320, 768), 32, steepness=0.8, seed=seed)
+        return LowRank(update.down * 1e7, update.up * 1e7, update.alpha)
+
+    wide = {f"{UNET}.attn2.to_k": far(0), f"{UNET}.attn2.to_v": far(1)}
+    source = save_adapter(Adapter("far", {"unet": wide}), tmp_path / "far.safetensors", dtype="float32")
+    most = source.stat().st_size // 3
+    shapes = {"unet": {path: (320, 768) for path in wide}}
+    done = resize_adapter(
+        source, tmp_path / "small.safetensors", most_bytes=most, dtype="float16", modules=shapes
+    )
+    assert read_info(done.path).dtypes == ("F32",)
+    assert 0.8 * most < done.path.stat().st_size == done.bytes_after <= most
+
+
 def test_a_size_that_no_rank_has(tmp_path: Path) -> None:
     source = save_adapter(mixed_adapter(), tmp_path / "mixed.safetensors")
     with pytest.raises(AdapterError, match=r"no file of 0\.00 MB: at rank 1 everywhere it needs 0\.0\d MB"):

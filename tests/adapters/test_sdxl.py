@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from benchmarks.models import make_clip_big_g, make_clip_l, make_unet
 from lorastyle.adapters import Adapter, LowRank, read_info, save_adapter
 from lorastyle.adapters.formats.sgm import sgm_names
 from lorastyle.bank import adaptable_modules, select_targets
@@ -22,19 +22,7 @@ PER_RANK = {"attention": 1_451_520, "attention+ff": 2_659_840, "all": 3_977_408 
 @pytest.fixture(scope="module")
 def unet() -> UNet2DConditionModel:
     with torch.device("meta"):
-        return UNet2DConditionModel(
-            sample_size=128,
-            block_out_channels=(320, 640, 1280),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
+        return make_unet("sdxl")
 
 
 def parameters_per_rank(unet: UNet2DConditionModel, paths: tuple[str, ...]) -> int:
@@ -66,20 +54,7 @@ def test_every_module_has_a_name_of_stabilitys(unet: UNet2DConditionModel) -> No
 
 def test_text_encoder_presets() -> None:
     with torch.device("meta"):
-        first = CLIPTextModel(
-            CLIPTextConfig(
-                hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
-            )
-        )
-        second = CLIPTextModelWithProjection(
-            CLIPTextConfig(
-                hidden_size=1280,
-                intermediate_size=5120,
-                num_hidden_layers=32,
-                num_attention_heads=20,
-                projection_dim=1280,
-            )
-        )
+        first, second = make_clip_l(), make_clip_big_g()
     counts = [
         len(select_targets(model, ["attention+ff"], part))
         for part, model in (("text_encoder", first), ("text_encoder_2", second))

@@ -52,7 +52,7 @@ def test_how_it_was_made_is_told_of_ours_and_of_kohyas(tmp_path: Path) -> None:
     own = write_adapter(tmp_path / "own.safetensors", {"lorastyle.recipe": '{"steps": 300, "lr": 0.0009}'})
     assert "| steps | 300 |" in card(own).text and "| learning rate | 0.0009 |" in card(own).text
     theirs = write_adapter(tmp_path / "theirs.safetensors", {"ss_steps": "1200", "ss_num_train_images": "40"})
-    assert "| steps | 1200 |" in card(theirs).text and "| pictures | 40 |" in card(theirs).text
+    assert "| steps | 1200 |" in card(theirs).text and "| images | 40 |" in card(theirs).text
     assert "How it was made" not in card(write_adapter(tmp_path / "silent.safetensors")).text
 
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from benchmarks.models import make_autoencoder, make_unet
+from benchmarks.models import make_autoencoder, make_clip_big_g, make_clip_l, make_unet
 from lorastyle.adapters import read_info
 from lorastyle.bases import MODES, Attached, StableDiffusion, load_base, open_pipeline, rounded_modes
 from lorastyle.bases.needs import drawing_bytes
@@ -131,22 +130,12 @@ def test_training_has_no_sequential_mode(images: Path) -> None:
 
 
 def on_a_card(family: str) -> StableDiffusion:
-    def text(width: int, layers: int, heads: int) -> CLIPTextConfig:
-        return CLIPTextConfig(
-            hidden_size=width,
-            intermediate_size=4 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            projection_dim=width,
-            max_position_embeddings=77,
-        )
-
     pipe = tiny_xl_pipeline() if family == "sdxl" else tiny_pipeline(prediction_type="epsilon")
     with torch.device("meta"):
         pipe.unet, pipe.vae = nn.Module.to(make_unet(family), torch.bfloat16), make_autoencoder()
-        pipe.text_encoder = CLIPTextModel(text(768, 12, 12))
+        pipe.text_encoder = make_clip_l()
         if family == "sdxl":
-            pipe.text_encoder_2 = CLIPTextModelWithProjection(text(1280, 32, 20))  # type: ignore[union-attr]
+            pipe.text_encoder_2 = make_clip_big_g()  # type: ignore[union-attr]
     return open_pipeline(pipe, name=family, dtype=torch.bfloat16, device=torch.device("cuda"))
 
 

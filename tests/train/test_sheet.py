@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image, ImageChops
 
 from lorastyle.bases import StableDiffusion
 from lorastyle.pictures.paper import WHITE
+from lorastyle.train import PlanReady, Preparing, Warned, fit
 from lorastyle.train.draw import draw
 from lorastyle.train.sheet import MARGIN, Pair, make_sheet
 from tests.tiny import tiny_pipeline
+from tests.train.running import listener, short
 
 
 def pair(prompt: str = "a cat, ink style") -> Pair:
@@ -75,3 +79,24 @@ def test_drawing_can_end_early(base: StableDiffusion) -> None:
 
     pictures = draw(base, ["a"] * 4, range(4), steps=2, batch=2, keep_going=stop)
     assert len(pictures) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_stopping_in_the_sheet_leaves_the_sheet_out(base: StableDiffusion, images: Path, out: Path) -> None:
+    events: list[object] = []
+
+    def stop(event: object) -> None:
+        if isinstance(event, Preparing) and event.what == "drawing the sheet":
+            raise KeyboardInterrupt
+
+    result = fit(short(images, out), base=base, on_event=listener(events, stop))
+    assert result.sheet is None and not result.interrupted and result.steps == 4
+    assert out.exists() and not out.with_suffix(".sheet.png").exists()
+    drawn = [event.done for event in events if isinstance(event, Preparing) and "sheet" in event.what]
+    prompts = next(len(event.plan.sample_prompts) for event in events if isinstance(event, PlanReady))
+    assert max(drawn) <= prompts  # none of those with the adapter
+    (warning,) = [event.text for event in events if isinstance(event, Warned)]
+    assert "ink.safetensors is finished" in warning and warning.endswith("--resume")
+
+    again = fit(short(images, out), base=base, resume=True)
+    assert again.sheet is not None and again.sheet.exists()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from lorastyle.adapters import file_hash
 from lorastyle.bases import default_base, needs_download
 from lorastyle.errors import shortened
 from lorastyle.hub import HubAdapter, split_hub_id
@@ -151,6 +151,6 @@ def _sha256(path: Path) -> str:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode) or about.st_size > _MOST_BYTES:
             return ""
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_hash(path)
     except (OSError, ValueError):
         return ""
