@@ -6,7 +6,7 @@ import math
 import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -133,7 +133,7 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
             if m.component == "unet" and "down" in m.roles
         }
     )
-    family, family_from, notes = _family(metadata, names, width)
+    family, family_from, notes = tell_family(metadata, names, width)
     plain = [m for m in modules.values() if not m.algorithm]
     return AdapterInfo(
         file=path.name,
@@ -196,8 +196,8 @@ def _share(modules: list[_Module]) -> ComponentInfo:
     return ComponentInfo(len(modules), sum(m.parameters for m in modules), sum(m.bytes for m in modules))
 
 
-def _family(
-    metadata: Mapping[str, str], names: Iterable[str], width: int | None
+def tell_family(
+    metadata: Mapping[str, str], names: Collection[str], width: int | None
 ) -> tuple[str | None, str, tuple[str, ...]]:
     """The family, what says so, and a note on disagreement. Shapes and names outweigh metadata."""
     said = family_from_metadata(metadata)
