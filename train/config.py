@@ -15,6 +15,7 @@ from PIL import ImageColor
 from lorastyle.adapters import atomic_write
 from lorastyle.bases import AUTO, FOR_TRAINING
 from lorastyle.errors import ConfigError, near_miss
+from lorastyle.pictures import SUFFIXES
 
 from .settings import Setting, number, path, shown, switch, text, texts, whole
 
@@ -28,6 +29,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 KEYS = {"class_name": "class"}
 """Field -> TOML key and flag, where they differ: `class` is a word of Python's."""
 
+_OTHER_FILES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors", *SUFFIXES})
+"""Endings that are no part of an adapter's name: those of other weights, and of pictures."""
 _ALSO = {"fp32": "float32", "bf16": "bfloat16"}  # what other trainers call them
 _HEADER = "# Settings of a lorastyle training run. Run it again: lorastyle train --config this-file.toml\n"
 
@@ -135,13 +138,12 @@ class TrainConfig:
     def _more_problems(self) -> Iterable[str]:
         """What a type and a range do not say."""
         resolution = cast(object, self.resolution)
-        if isinstance(resolution, int) and resolution % 8:
-            near = max(64, round(resolution / 8) * 8)
+        if isinstance(resolution, int) and 64 <= resolution <= 4096 and resolution % 8:
+            near = round(resolution / 8) * 8
             yield f"resolution = {resolution}: must be a multiple of 8; the nearest is {near}."
         if (out := self._text("out")) and Path(out).suffix != ".safetensors":
             stem, ending = os.path.splitext(out)
-            known = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
-            better = (stem if ending.lower() in known else out) + ".safetensors"
+            better = (stem if ending.lower() in _OTHER_FILES else out) + ".safetensors"
             if not Path(better).stem.strip("."):
                 better = "adapters/mine.safetensors"
             yield f'out = {shown(out)}: must end in .safetensors; try "{better}".'
@@ -218,6 +220,11 @@ class TrainConfig:
             raise ConfigError(
                 f'config: "{path}" is not written as TOML: {error}. '
                 "Write one setting a line, such as steps = 600, and texts in quotes."
+            ) from None
+        except (ValueError, RecursionError):  # the parser's own limits: it does not say where
+            raise ConfigError(
+                f'config: "{path}" holds a number of thousands of digits, or lists in lists hundreds deep. '
+                "No setting needs that: take it out."
             ) from None
         home = Path(os.path.abspath(path)).parent
         for key in _PATHS:

@@ -138,11 +138,14 @@ def _kind(asked: str | None, class_name: str | None, used: Sequence[Sample]) -> 
             f"{len(captions)} different captions: the pictures share how they look, not what they show "
             "(if they show one thing, name it with --class)"
         )
+    if len(used) == 1:
+        return (
+            "subject",
+            "there is only one picture: it shows one thing (if its style is meant, use --kind style)",
+        )
     said = "have the same caption" if captions else "have no captions"
     if len(captions) > 1:
         said = f"have only {len(captions)} different captions"
-    elif len(used) == 1:
-        said = "are only one"
     return "subject", f"the pictures {said}: they show one thing (if they share a style, use --kind style)"
 
 

@@ -97,9 +97,16 @@ def draw_pairs(
     """
     prompts, seeds = plan.sample_prompts, [plan.seed + i for i in range(len(plan.sample_prompts))]
     drawn = partial(draw, base, prompts, seeds, resolution=plan.resolution, clip_skip=plan.clip_skip)
+    asked_to_end = False
+
+    def first_half(done: int) -> bool:  # its last batch may be the only one: no answer may be lost
+        nonlocal asked_to_end
+        asked_to_end = not keep_going(done)
+        return not asked_to_end
+
     with bank.disabled():
-        without = drawn(keep_going=keep_going)
-    if len(without) < len(prompts):
+        without = drawn(keep_going=first_half)
+    if asked_to_end:
         return None
     with_adapter = drawn(keep_going=lambda done: keep_going(len(prompts) + done))
     if len(with_adapter) < len(prompts):

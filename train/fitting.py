@@ -204,6 +204,10 @@ def _finish(
             if pairs := draw_pairs(plan, base, bank, drawn):
                 sheet = save_sheet(plan, pairs, plan.out.with_suffix(".sheet.png"))
                 set_metadata(adapter, {"modelspec.thumbnail": thumbnail(pairs[0].with_adapter)})
+            else:
+                stop.emit(
+                    Warned(f"{adapter.name} is finished; stopped before its sheet was. Draw it with: {on}")
+                )
     seconds = time.perf_counter() - started
     return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
 

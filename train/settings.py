@@ -128,7 +128,9 @@ def _field(default: object, setting: Setting) -> Any:
 
 
 def shown(value: object) -> str:
-    """A value as TOML spells it: "text", true, [1, 2]."""
+    """A value as TOML spells it: "text", true, [1, 2], inf."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from .compare import Comparison, compare_adapters
     from .convert import Conversion, convert_adapter, known_modules
     from .load import Modules, load_adapter, load_adapter_report
-    from .lowrank import LowRank, is_finite
+    from .lowrank import LowRank, Spectrum, is_finite
     from .report import AdapterWarning, LoadReport
+    from .resize import Resized, ResizedFile, Shrunk, resize_adapter, shrink
     from .save import save_adapter
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
@@ -51,6 +52,10 @@ __all__ = [
     "LowRank",
     "Modules",
     "Orthogonal",
+    "Resized",
+    "ResizedFile",
+    "Shrunk",
+    "Spectrum",
     "TensorEntry",
     "Update",
     "adapter_files",
@@ -70,8 +75,10 @@ __all__ = [
     "move_new",
     "read_header",
     "read_info",
+    "resize_adapter",
     "save_adapter",
     "set_metadata",
+    "shrink",
     "thumbnail",
     "without_private",
     "write_sidecars",
@@ -91,6 +98,10 @@ _NEEDS_TORCH = {
     "LowRank": "lowrank",
     "Modules": "load",
     "Orthogonal": "updates",
+    "Resized": "resize",
+    "ResizedFile": "resize",
+    "Shrunk": "resize",
+    "Spectrum": "lowrank",
     "Update": "updates",
     "compare_adapters": "compare",
     "convert_adapter": "convert",
@@ -98,7 +109,9 @@ _NEEDS_TORCH = {
     "known_modules": "convert",
     "load_adapter": "load",
     "load_adapter_report": "load",
+    "resize_adapter": "resize",
     "save_adapter": "save",
+    "shrink": "resize",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

@@ -54,9 +54,7 @@ def convert_adapter(
             has no place for an update; or `target` is `source`, or is there already.
         AdapterFileError: a file is damaged, or cannot be written.
     """
-    source, target = Path(source), Path(target)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise AdapterFileError(f"{target}: is there already. Give a name that is free, or remove it first.")
+    source, target = Path(source), free_target(target)
     modules = modules or known_modules(source)
     adapter, report = load_adapter_report(source, modules)
     if not report.complete and not partial:
@@ -64,7 +62,7 @@ def convert_adapter(
             f"{report.summary()}. Nothing was written; name the base it was made for, or write what fits by "
             "asking for a partial conversion."
         )
-    dtype = dtype or _own_dtype(source)
+    dtype = dtype or own_dtype(source)
     named = replace(adapter, name=target.stem)
     if partial and format != "kohya":
         named = replace(named, words={})  # which no other format has a place for
@@ -101,7 +99,20 @@ def known_modules(path: str | os.PathLike[str]) -> Modules:
     return components
 
 
-def _own_dtype(path: Path) -> str:
+def free_target(path: str | os.PathLike[str]) -> Path:
+    """Where nothing is yet, or an empty folder.
+
+    Raises:
+        AdapterFileError: something is.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise AdapterFileError(f"{path}: is there already. Give a name that is free, or remove it first.")
+    return path
+
+
+def own_dtype(path: Path) -> str:
+    """The commonest number type of a file, by how many numbers are of it."""
     counted: Counter[str] = Counter()
     for source in open_sources(path):
         for entry in source.header.tensors.values():

@@ -108,7 +108,7 @@ def _told(metadata: Mapping[str, str], tensors: str, data_bytes: int) -> Glance 
     width = widths.pop() if len(widths) == 1 else None
     # Where attention reads text as SD 1 and 2 do, no name tells of another family; looking takes long.
     names = [] if family_from_width(width) in ("sd1", "sd2") else [tensors]
-    family, _, _ = tell_family(metadata, names, width)
+    family, *_ = tell_family(metadata, names, width)
     return Glance(
         family,
         metadata.get("lorastyle.trigger") or metadata.get("modelspec.trigger_phrase") or "",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
-import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from lorastyle.errors import AdapterFileError
 
+from .contents import FileModule, read_parts
 from .families import (
     FAMILIES,
     cross_attention_width,
@@ -21,12 +20,18 @@ from .families import (
     family_from_width,
     family_title,
 )
-from .formats import COMPONENTS, UNSUPPORTED, parse_name
+from .formats import COMPONENTS, UNSUPPORTED
 from .formats.embedded import parse_word
-from .header import TensorEntry
-from .source import Source, open_sources
+from .recipe import frequent_tags, recipe_lines
 
 _T = TypeVar("_T")
+_NUMBERS = frozenset({"alpha", "scale"})
+_HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")
+_SURE = {
+    "certain": "certain: the weights have its shapes",
+    "likely": "likely",
+    "unknown": "",
+}
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,13 @@ class ComponentInfo:
 class AdapterInfo:
     """What a file's header tells.
 
-    `family_from` says how sure the family is: "metadata", "text width" or "names" (shapes and names cannot be
-    misspelt; metadata can), or "nothing". `alphas` counts the modules' alphas; where a module has no tensor
-    for it, other metadata may give it, and otherwise it is the rank. `algorithms` counts modules of other
-    algorithms than plain LoRA, `unsupported` those of them that are not read. Hashes are those that
-    the file records.
+    `family_from` says what tells the family: "metadata", "text width" or "names" (shapes and names cannot be
+    misspelt; metadata can), or "nothing". `family_sure` is "certain" where the weights' own shapes show it,
+    "likely" where one witness alone does or two disagree, or "unknown". `tags` are those on most of the
+    training images; where no trigger is recorded, it is likely among them. `training` is the recipe in words.
+    `alphas` counts the modules' alphas; where a module has no tensor for it, other metadata may give it, and
+    otherwise it is the rank. `algorithms` counts modules of other algorithms than plain LoRA, `unsupported`
+    those of them that are not read. Hashes are those that the file records.
     """
 
     file: str
@@ -54,8 +61,10 @@ class AdapterInfo:
     formats: tuple[str, ...]
     name: str | None
     trigger: str | None
+    tags: tuple[str, ...]
     family: str | None
     family_from: str
+    family_sure: str
     text_width: int | None
     ranks: Mapping[int, int]  # rank: modules
     alphas: Mapping[float, int]  # alpha: modules
@@ -64,6 +73,7 @@ class AdapterInfo:
     algorithms: Mapping[str, int]
     unsupported: Mapping[str, int]
     words: tuple[str, ...]  # textual inversions in it
+    training: Mapping[str, str]
     recipe: Mapping[str, str]  # lorastyle.* and ss_* metadata
     hashes: Mapping[str, str]
     notes: tuple[str, ...]
@@ -85,8 +95,8 @@ class AdapterInfo:
         """Some lines that someone who never heard of LoRA can follow."""
         lines = [
             ("file", f"{self.file}, {self.file_bytes / 1e6:.2f} MB, {' + '.join(self.formats)} names"),
-            ("made for", f"{family_title(self.family)} (from {self.family_from})"),
-            ("trigger", f'"{self.trigger}": put it into the prompt' if self.trigger else "none recorded"),
+            ("made for", self._made_for()),
+            ("trigger", self._trigger()),
             ("rank", _histogram(self.ranks)),
             ("alpha", _histogram(self.alphas) if self.alphas else "none recorded, so each equals its rank"),
             *(
@@ -100,11 +110,33 @@ class AdapterInfo:
             *((("words in it", ", ".join(self.words)),) if self.words else ()),
             *(("algorithm", f"{what} in {_modules_of(n)}") for what, n in self.algorithms.items()),
             *(("not read", f"{_modules_of(n)} of {what}") for what, n in self.unsupported.items()),
-            *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.")),
-            *((key, value) for key, value in self.hashes.items()),
+            *(
+                (("training", "; ".join(f"{k} {v}" for k, v in self.training.items())),)
+                if self.training
+                else ()
+            ),
+            *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.") and value),
+            *((key, value) for key, value in self._hashes()),
             *(("note", note) for note in self.notes),
         ]
         return "\n".join(f"{_printable(label) + ':':<17} {_printable(text)}" for label, text in lines)
+
+    def _hashes(self) -> Iterator[tuple[str, str]]:
+        """Each once: ModelSpec's is kohya's after `0x`."""
+        kohya = self.hashes.get("sshs_model_hash", "")
+        for key, value in self.hashes.items():
+            if key != "modelspec.hash_sha256" or value.removeprefix("0x") != kohya:
+                yield key, value
+
+    def _made_for(self) -> str:
+        sure = _SURE[self.family_sure]
+        return f"{family_title(self.family)} (from {self.family_from})" + (f", {sure}" if sure else "")
+
+    def _trigger(self) -> str:
+        if self.trigger:
+            return f'"{self.trigger}": put it into the prompt'
+        tags = ", ".join(f'"{tag}"' for tag in self.tags)
+        return "none recorded" + (f"; most of its images had {tags}" if tags else "")
 
 
 def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
@@ -114,157 +146,97 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         AdapterFileError: the file is damaged or unsafe (see `read_header`), or holds no adapter.
     """
     path = Path(path)
-    sources = open_sources(path)
-    modules: dict[str, _Module] = {}
-    alphas: list[float] = []
-    for source in sources:
-        own = _modules(source)
-        alphas += _alphas(source, own)
-        modules |= {f"{source.component or ''}:{name}": module for name, module in own.items()}
+    parts = read_parts(path)
+    sources = [part.source for part in parts]
+    modules = [module for part in parts for module in part.modules]
     names = [name for source in sources for name in source.header.tensors]
     if not modules:
         shown = ", ".join(repr(name) for name in names[:3]) or "no tensor"
         raise AdapterFileError(f"{path}: no adapter in a format that lorastyle knows; it holds {shown}.")
     metadata = {key: value for source in sources for key, value in source.header.metadata.items()}
-    width = cross_attention_width(
-        {
-            name: m.roles["down"].shape
-            for name, m in modules.items()
-            if m.component == "unet" and "down" in m.roles
-        }
-    )
-    family, family_from, notes = tell_family(metadata, names, width)
-    plain = [m for m in modules.values() if not m.algorithm]
+    width = text_width(modules)
+    family, family_from, sure, notes = tell_family(metadata, names, width)
+    plain = [module for module in modules if not module.algorithm]
     return AdapterInfo(
         file=path.name,
         file_bytes=sum(source.header.file_bytes for source in sources),
-        formats=tuple(sorted({m.format for m in modules.values()})),
+        formats=tuple(sorted({module.fmt.name for module in modules})),
         name=metadata.get("ss_output_name") or metadata.get("modelspec.title"),
         trigger=metadata.get("lorastyle.trigger") or metadata.get("modelspec.trigger_phrase"),
+        tags=frequent_tags(metadata),
         family=family,
         family_from=family_from,
+        family_sure=sure,
         text_width=width,
-        ranks=_counted(
-            m.roles["down"].shape[0] for m in plain if m.roles.get("down") and m.roles["down"].shape
-        ),
-        alphas=_counted(alphas),
-        components={c: _share([m for m in modules.values() if m.component == c]) for c in _present(modules)},
+        ranks=_counted(module.rank for module in plain if module.rank is not None),
+        alphas=_counted(_alphas(plain)),
+        components={c: _share([m for m in modules if m.component == c]) for c in _present(modules)},
         dtypes=tuple(
-            sorted({e.dtype for m in modules.values() for role, e in m.roles.items() if role != "alpha"})
+            sorted({e.dtype for m in modules for role, e in m.entries.items() if role not in _NUMBERS})
         ),
-        algorithms=_counted(m.algorithm for m in modules.values() if m.algorithm),
-        unsupported=_counted(m.algorithm for m in modules.values() if m.algorithm in UNSUPPORTED),
+        algorithms=_counted(module.algorithm for module in modules if module.algorithm),
+        unsupported=_counted(module.algorithm for module in modules if module.algorithm in UNSUPPORTED),
         words=tuple(dict.fromkeys(found[0] for name in names if (found := parse_word(name)))),
+        training=dict(recipe_lines(metadata)),
         recipe={k: v for k, v in sorted(metadata.items()) if k.startswith(("lorastyle.", "ss_"))},
-        hashes={k: metadata[k] for k in ("sshs_model_hash", "sshs_legacy_hash") if k in metadata},
+        hashes={k: metadata[k] for k in _HASHES if k in metadata},
         notes=notes,
     )
 
 
-@dataclass
-class _Module:
-    component: str
-    format: str
-    default_alpha: Callable[[str, str, int, Mapping[str, str]], float]
-    algorithm: str
-    roles: dict[str, TensorEntry]
-    parameters: int = 0
-    bytes: int = 0
+def text_width(modules: Iterable[FileModule]) -> int | None:
+    """The width of the text that the file's cross-attention reads, where its factors show it."""
+    downs = {
+        module.spelled: module.entries["down"].shape
+        for module in modules
+        if module.component == "unet" and "down" in module.entries
+    }
+    return cross_attention_width(downs)
 
 
-def _modules(source: Source) -> dict[str, _Module]:
-    found: dict[str, _Module] = {}
-    for key, entry in source.header.tensors.items():
-        if (parsed := parse_name(key)) is None:
-            continue
-        fmt, name = parsed
-        component = source.component or name.component
-        module = found.setdefault(name.module, _Module(component, fmt.name, fmt.default_alpha, "", {}))
-        module.algorithm = name.algorithm or module.algorithm
-        module.roles[name.role] = entry
-        module.parameters += 0 if name.role == "alpha" else entry.size
-        module.bytes += entry.stop - entry.start
-    return found
+def _alphas(plain: Sequence[FileModule]) -> list[float]:
+    """None where the file says nothing of any."""
+    found = [
+        alpha
+        for module in plain
+        if (alpha := module.default_alpha if module.alpha is None else module.alpha) is not None
+    ]
+    said = any(m.alpha is not None or m.default_alpha != m.rank for m in plain)
+    return found if said else []
 
 
-def _present(modules: Mapping[str, _Module]) -> list[str]:
-    there = {module.component for module in modules.values()}
+def _present(modules: Iterable[FileModule]) -> list[str]:
+    there = {module.component for module in modules}
     return [component for component in COMPONENTS if component in there]
 
 
-def _share(modules: list[_Module]) -> ComponentInfo:
+def _share(modules: list[FileModule]) -> ComponentInfo:
     return ComponentInfo(len(modules), sum(m.parameters for m in modules), sum(m.bytes for m in modules))
 
 
 def tell_family(
     metadata: Mapping[str, str], names: Collection[str], width: int | None
-) -> tuple[str | None, str, tuple[str, ...]]:
-    """The family, what says so, and a note on disagreement. Shapes and names outweigh metadata."""
+) -> tuple[str | None, str, str, tuple[str, ...]]:
+    """The family, what says so, how sure that is, and a note on disagreement. Shapes and names outweigh
+    metadata.
+    """
     said = family_from_metadata(metadata)
     by_names, by_width = family_from_names(names), family_from_width(width)
     seen, source = (by_names, "names") if by_names else (by_width, "text width")
     if said is None:
         if seen:
-            return seen, source, ()
+            return seen, source, "certain" if by_width else "likely", ()
         why = f"; its cross-attention reads text of width {width}" if width else ""
-        return None, "nothing", (f"the file does not tell which base it was made for{why}",)
+        return None, "nothing", "unknown", (f"the file does not tell which base it was made for{why}",)
     # Families of our own (and bases nobody listed) may have any width, so only listed ones can disagree.
     if seen and seen != said and (by_names or _listed_width(said) is not None):
-        return seen, source, (f"the metadata says {said}, but the weights are those of {family_title(seen)}",)
-    return said, "metadata", ()
+        note = f"the metadata says {said}, but the weights are those of {family_title(seen)}"
+        return seen, source, "likely", (note,)
+    return said, "metadata", "certain" if seen == said else "likely", ()
 
 
 def _listed_width(family: str) -> int | None:
     return FAMILIES[family].text_width if family in FAMILIES else None
-
-
-def _alphas(source: Source, modules: Mapping[str, _Module]) -> list[float]:
-    """Alphas of the plain modules; none where the file says nothing of any."""
-    path, header, metadata = source.path, source.header, source.metadata
-    found: list[float] = []
-    said = False
-    try:
-        with path.open("rb") as file:
-            for spelled, module in modules.items():
-                entry, down = module.roles.get("alpha"), module.roles.get("down")
-                if module.algorithm:
-                    continue
-                if entry is not None and entry.size == 1:
-                    file.seek(header.data_start + entry.start)
-                    found.append(_scalar(entry.dtype, file.read(entry.stop - entry.start)))
-                    said = True
-                elif down is not None and down.shape:
-                    rank, inside = down.shape[0], spelled.removeprefix(f"{module.component}.")
-                    inside = inside.removeprefix("base_model.model.")
-                    try:
-                        alpha = module.default_alpha(module.component, inside, rank, metadata)
-                    except AdapterFileError as error:
-                        raise AdapterFileError(f"{path}: {error}") from error
-                    found.append(alpha)
-                    said = said or found[-1] != rank
-    except OSError as error:
-        raise AdapterFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except OverflowError as error:
-        raise AdapterFileError(f"{path}: an alpha in its metadata is no number ({error}).") from error
-    return found if said else []
-
-
-_STRUCT = {
-    "F64": "<d",
-    "F32": "<f",
-    "F16": "<e",
-    "I64": "<q",
-    "I32": "<i",
-    "I16": "<h",
-    "I8": "<b",
-    "U8": "<B",
-}
-
-
-def _scalar(dtype: str, data: bytes) -> float:
-    if dtype == "BF16":  # the upper half of a float32
-        return float(struct.unpack("<f", b"\0\0" + data)[0])
-    return float(struct.unpack(_STRUCT[dtype], data)[0]) if dtype in _STRUCT else math.nan
 
 
 def _counted(values: Iterable[_T]) -> dict[_T, int]:

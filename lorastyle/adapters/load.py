@@ -24,9 +24,10 @@ from .families import (
 from .files import read_tensors
 from .formats import parse_name
 from .formats.embedded import parse_word
+from .formats.spelling import spellings
 from .header import Header
 from .lowrank import LowRank, is_finite
-from .matching import Group, fit, group_tensors, refuse_other_architectures, spellings
+from .matching import Group, fit, group_tensors, refuse_other_architectures
 from .report import AdapterWarning, LoadReport
 from .source import Source, open_sources
 from .updates import Built, Update

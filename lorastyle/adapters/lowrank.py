@@ -115,21 +115,17 @@ class LowRank:
         """
         if rank < 1:
             raise AdapterError(f"rank is {rank}; it must be at least 1.")
-        if rank >= self.rank:
-            return self
+        return self if rank >= self.rank else self.spectrum().cut(rank)
+
+    def spectrum(self) -> Spectrum:
+        """The singular value decomposition of the dense update, which is never formed: thin QR of both
+        factors, then an SVD of the small core; O(rank^2 (in + out)), in float64 on the CPU.
+        """
         up, down = self._factors()
         q_up, r_up = torch.linalg.qr(up)
         q_down, r_down = torch.linalg.qr(down.T)
-        u, s, vh = torch.linalg.svd(self.scale * (r_up @ r_down.T), full_matrices=False)
-        root = s[:rank].sqrt()
-        new_up = (q_up @ u[:, :rank]) * root
-        new_down = root[:, None] * (vh[:rank] @ q_down.T)
-        kept = len(root)
-        return LowRank(
-            down=new_down.to(self.down.device, torch.float32).reshape(kept, *self.down.shape[1:]),
-            up=new_up.to(self.up.device, torch.float32).reshape(self.up.shape[0], kept, *self.up.shape[2:]),
-            alpha=float(kept),
-        )
+        u, values, vh = torch.linalg.svd(self.scale * (r_up @ r_down.T), full_matrices=False)
+        return Spectrum(self, values, q_up @ u, vh @ q_down.T)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         """`up` (out, rank) and `down` (rank, rest) in float64; on the CPU because MPS has no float64."""
@@ -137,6 +133,39 @@ class LowRank:
             self.up.detach().flatten(1).to("cpu", torch.float64),
             self.down.detach().flatten(1).to("cpu", torch.float64),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """An update as `left @ diag(values) @ right`, the parts that matter most first.
+
+    Attributes:
+        values: (k,), the singular values, none of them negative, falling.
+        left: (out, k), right: (k, rest), with orthonormal columns and rows.
+    """
+
+    update: LowRank
+    values: Tensor
+    left: Tensor
+    right: Tensor
+
+    def cut(self, rank: int) -> LowRank:
+        """The first `rank` parts, as an update with scale 1 in float32; the factors share the values."""
+        down, up = self.update.down, self.update.up
+        root = self.values[:rank].sqrt()
+        kept = len(root)
+        new_down = (root[:, None] * self.right[:kept]).to(down.device, torch.float32)
+        new_up = (self.left[:, :kept] * root).to(up.device, torch.float32)
+        return LowRank(
+            down=new_down.reshape(kept, *down.shape[1:]),
+            up=new_up.reshape(up.shape[0], kept, *up.shape[2:]),
+            alpha=float(kept),
+        )
+
+    def error(self, rank: int) -> float:
+        """What `cut(rank)` leaves out, in the Frobenius norm, over the norm of the whole (Eckart-Young)."""
+        whole = float(self.values.square().sum())
+        return math.sqrt(float(self.values[rank:].square().sum()) / whole) if whole else 0.0
 
 
 def _of_linear(shape: tuple[int, ...]) -> tuple[int, ...]:

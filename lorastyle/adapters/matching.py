@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,24 +15,12 @@ from lorastyle.errors import AdapterFileError, BaseMismatchError
 from .families import family_from_names, family_title
 from .formats import FORMATS, UNSUPPORTED, Format, TensorName, parse_name
 from .formats.embedded import parse_word
+from .formats.spelling import Spellings
 from .header import Header
 from .lowrank import LowRank, is_finite
 from .updates import Built, build
 
-Spellings = Mapping[str, list[tuple[str, str]]]
-"""{name in a file: the (component, module path)s of the model that a format spells so}"""
-
 _TRANSFORMER = ("transformer.", "lora_transformer_", "lycoris_transformer_blocks_", "lora_te3_")
-
-
-def spellings(modules: Mapping[str, Iterable[str]]) -> Spellings:
-    """Every name that any format has for the modules of a model."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for component, paths in modules.items():
-        for path in paths:
-            for spelled in {name for fmt in FORMATS for name in fmt.spellings(component, path)}:
-                found.setdefault(spelled, []).append((component, path))
-    return found
 
 
 @dataclass(frozen=True)

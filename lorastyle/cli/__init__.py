@@ -1,5 +1,5 @@
-"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `publish`, `info`,
-`library`, `demo`, `ui`, `doctor`, `version`.
+"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `resize`, `publish`,
+`info`, `library`, `demo`, `ui`, `doctor`, `version`.
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
@@ -16,11 +16,12 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnusedCliTokensError
 from rich.text import Text
 
 from lorastyle.errors import LorastyleError
 
-from .console import INTERRUPTED, explain_warnings, print_error
+from .console import INTERRUPTED, console, explain_warnings, print_error
 
 __all__ = ["main"]
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "grid": "Draw every value of one setting against every value of another, with labels.",
     "convert": "Write an adapter in another form, and prove that it is the same.",
     "verify": "Compare two adapter files, whatever their forms.",
+    "resize": "Make an adapter file smaller, with the error that it costs.",
     "publish": "Put an adapter on the Hugging Face Hub, after a look at what would be sent.",
     "info": "Say what is in an adapter file, or which settings drew a picture.",
     "library": "Your adapters by name: list, add, rename, tag, remove and put back.",
@@ -47,8 +49,22 @@ def _version() -> str:
     return version("lorastyle")
 
 
+STRAY_WORDS = {
+    "train": " The folder of your pictures is named so: --images FOLDER.",
+    "generate": " A prompt of several words stands in quotes.",
+}
+
+
 def _red(error: CycloptsError) -> Text:
-    return Text(f"error: {error}\nSee lorastyle {' '.join([*(error.command_chain or ()), '--help'])}", "red")
+    told = _stray(error) if isinstance(error, UnusedCliTokensError) else str(error)
+    return Text(f"error: {told}\nSee lorastyle {' '.join([*(error.command_chain or ()), '--help'])}", "red")
+
+
+def _stray(error: UnusedCliTokensError) -> str:
+    """Words that belong to no flag, and what most often was meant by them."""
+    words = " ".join(f'"{word}"' for word in error.unused_tokens or ())
+    command = (*(error.command_chain or ()), "")[0]
+    return f"There is no flag before {words}.{STRAY_WORDS.get(command, '')}"
 
 
 def build_app() -> App:
@@ -59,6 +75,7 @@ def build_app() -> App:
         help_format="plaintext",
         version=_version,
         error_formatter=_red,
+        error_console=console(sys.stderr),
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
         result_action="return_value",

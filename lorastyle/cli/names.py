@@ -10,10 +10,11 @@ from typing import Annotated
 
 from cyclopts import Parameter, Token
 
-from lorastyle.errors import ConfigError
+from lorastyle.errors import ConfigError, shortened
 from lorastyle.generate import PICTURE_FORMATS
 
 _OTHER_PICTURES = frozenset({".bmp", ".gif", ".tif", ".tiff", ".avif", ".jxl", ".heic"})
+MOST_DIGITS = 18  # what fits into 64 bits, whatever the digits
 
 
 def names_one_file(out: Path) -> bool:
@@ -24,8 +25,10 @@ def names_one_file(out: Path) -> bool:
 def whole(_type: object, tokens: Sequence[Token]) -> int:
     """A flag's whole number; 2.5 is none, rather than 2."""
     text = tokens[0].value
-    if not re.fullmatch(r"[+-]?\d{1,18}", text):
+    if not re.fullmatch(r"[+-]?\d+", text):
         raise ValueError(f'"{text}" is no whole number.')
+    if len(text.lstrip("+-")) > MOST_DIGITS:
+        raise ValueError(f"{shortened(text, 30)} is too long; at most {MOST_DIGITS} digits are read.")
     return int(text)
 
 
@@ -49,8 +52,9 @@ def check_out(out: Path) -> None:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         why = "it is a file" if there.is_file() else error.strerror or error
+        where = "this folder" if there == Path.cwd() else near(there)
         raise ConfigError(
-            f"--out {out}: {near(there)} cannot be written to ({why}). Name another folder."
+            f"--out {out}: {where} cannot be written to ({why}). Name another folder."
         ) from error
 
 

@@ -69,18 +69,23 @@ class Canvas:
 
 
 def picture_size(request: GenerateRequest, resolution: int) -> tuple[int, int]:
-    """(width, height) to draw: as asked for, else the shape of the picture it starts from with its short side
-    at the base's own resolution, else a square of that.
+    """(width, height) to draw: as asked for; an open side follows the other in the shape of the picture it
+    starts from. With neither, that shape with its short side at the base's own resolution, or a square.
 
     Raises:
         PictureError: that picture cannot be read.
     """
-    shape: tuple[int, int] = (1, 1)
-    if request.init is not None and None in (request.width, request.height):
-        shape = _read(request.init).image.size
-    width, height = (
-        int(min(max(round(resolution * side / min(shape) / 8) * 8, SIZES[0]), SIZES[1])) for side in shape
-    )
+    if request.width is not None and request.height is not None:
+        return request.width, request.height
+    if request.init is None:
+        return request.width or resolution, request.height or resolution
+    shape = _read(request.init).image.size
+    scale = resolution / min(shape)
+    if request.width is not None:
+        scale = request.width / shape[0]
+    elif request.height is not None:
+        scale = request.height / shape[1]
+    width, height = (int(min(max(round(scale * side / 8) * 8, SIZES[0]), SIZES[1])) for side in shape)
     return request.width or width, request.height or height
 
 

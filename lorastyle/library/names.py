@@ -18,8 +18,8 @@ def find_adapter(name: str, digest: str | None = None) -> Path:
     """The file that `name` means.
 
     Args:
-        name: a file's name with or without ".safetensors"; a path; or a name of the Hub (`HubAdapter`) whose
-            file is in the local cache already: `lorastyle.hub.pull` fetches it.
+        name: a file's name or a path, both with or without ".safetensors"; or a name of the Hub
+            (`HubAdapter`) whose file is in the local cache already: `lorastyle.hub.pull` fetches it.
         digest: the hash a picture recorded; told in the error, so that people can find the file.
 
     Raises:
@@ -50,6 +50,8 @@ def look_up(name: str) -> Path | None:
         for folder in adapter_folders():
             if _is_file(folder / name):
                 return folder / name
+    elif not name.lower().endswith(SUFFIX) and _is_file(expanded(name + SUFFIX)):
+        return expanded(name + SUFFIX)
     return cached(name)
 
 

@@ -108,3 +108,44 @@ def test_a_misspelt_name_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="read_inof"):
         _ = lorastyle.adapters.read_inof  # pyright: ignore
+
+
+def test_how_sure_the_family_is(tmp_path: Path) -> None:
+    assert read_info(saved(tmp_path)).family_sure == "certain"  # metadata and the width of the text agree
+    wrong = read_info(saved(tmp_path, {"lorastyle.base": "sdxl"}))
+    assert (wrong.family, wrong.family_sure) == ("sd1", "likely")
+    update = low_rank((24, 384), 4, 4.0)
+    stem = f"lora_unet_{UNET.replace('.', '_')}_attn2_to_k"
+    file = tmp_path / "b.safetensors"
+    tensors = {f"{stem}.lora_down.weight": update.down, f"{stem}.lora_up.weight": update.up}
+    safetensors.torch.save_file(tensors, file)
+    assert read_info(file).family_sure == "unknown"
+    safetensors.torch.save_file(tensors, file, {"ss_base_model_version": "sdxl_base_v1-0"})
+    assert read_info(file).family_sure == "likely"
+
+
+def test_the_recipe_of_kohyas_trainer_is_told_in_words(tmp_path: Path) -> None:
+    told = {"ss_steps": "1200", "ss_unet_lr": "0.0001", "ss_seed": "None", "ss_training_started_at": "1.7e9"}
+    info = read_info(saved(tmp_path, told))
+    assert dict(info.training) == {
+        "steps": "1200",
+        "UNet learning rate": "0.0001",
+        "network": "networks.lora",
+        "trained": "2023-11-14",
+    }
+    assert "steps 1200; UNet learning rate 0.0001" in info.describe()
+
+
+def test_tags_of_most_images_stand_in_for_a_trigger(tmp_path: Path) -> None:
+    tags = {"10_zkx": {"zkx": 40, "girl": 38, "hat": 4}, "more": {"zkx": 2}, "odd": None}
+    adapter = mixed_adapter().with_metadata({"lorastyle.trigger": "", "ss_tag_frequency": json.dumps(tags)})
+    file = save_adapter(adapter, tmp_path / "a.safetensors", private=True)
+    info = read_info(file)
+    assert info.trigger is None and info.tags == ("zkx", "girl")
+    assert 'none recorded; most of its images had "zkx", "girl"' in info.describe()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": {"b": "c"}}', "[" * 100_000, '{"a": 1}'])
+def test_strange_tags_are_passed_over(tmp_path: Path, text: str) -> None:
+    adapter = mixed_adapter().with_metadata({"ss_tag_frequency": text})
+    assert read_info(save_adapter(adapter, tmp_path / "a.safetensors", private=True)).tags == ()

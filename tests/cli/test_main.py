@@ -65,6 +65,32 @@ def test_a_value_that_is_no_number(lorastyle: Run) -> None:
     assert said.code == 2 and "--seed" in said.err and '"seven"' in said.err
 
 
+def test_a_whole_number_of_too_many_digits(lorastyle: Run) -> None:
+    said = lorastyle("generate", "a cat", "--seed", "9" * 5000)
+    assert said.code == 2 and said.err.count("\n") == 2  # one sentence is one line
+    assert "at most 18 digits are read" in said.err and len(said.err) < 200
+    assert "no whole number" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("train", "./cats"),
+            'There is no flag before "./cats". The folder of your pictures is named so: --images',
+        ),
+        (
+            ("generate", "a", "red", "cat"),
+            'There is no flag before "red" "cat". A prompt of several words stands in',
+        ),
+        (("demo", "here"), 'There is no flag before "here".\n'),
+    ],
+)
+def test_words_without_a_flag(lorastyle: Run, arguments: tuple[str, ...], told: str) -> None:
+    said = lorastyle(*arguments)
+    assert (said.code, said.out) == (2, "") and said.err.startswith(f"error: {told}")
+
+
 def test_ctrl_c_ends_with_130(lorastyle: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(path: object) -> None:
         raise KeyboardInterrupt
@@ -91,6 +117,16 @@ def test_info_is_instant_and_knows_no_torch(adapter: Path) -> None:
         seconds.append(time.perf_counter() - start)
     # 0.3 s on an idle machine; twice that where the suite shares it. Importing torch alone takes longer.
     assert min(seconds) < 0.6
+
+
+def test_a_folder_that_cannot_be_written(lorastyle: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("lorastyle.cli.names.tempfile.TemporaryFile", refused)
+    said = lorastyle("demo")
+    assert (said.code, said.out) == (1, "")
+    assert "this folder cannot be written to (Permission denied). Name another folder." in said.err
 
 
 @pytest.mark.parametrize(

@@ -154,13 +154,31 @@ def test_its_shape_is_kept_where_no_size_is_asked_for(tmp_path: Path) -> None:
     Image.new("RGB", (300, 200)).save(tmp_path / "wide.png")
     wide = replace(REQUEST, init=str(tmp_path / "wide.png"))
     assert picture_size(wide, 64) == (96, 64)
-    assert picture_size(replace(wide, width=64), 64) == (64, 64)
     assert picture_size(REQUEST, 64) == (64, 64)
     turned = Image.new("RGB", (300, 200))
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
     assert picture_size(replace(REQUEST, init=str(tmp_path / "turned.jpg")), 64) == (64, 96)
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        ({}, (96, 64)),
+        ({"width": 48}, (48, 32)),
+        ({"height": 128}, (192, 128)),
+        ({"width": 48, "height": 48}, (48, 48)),
+    ],
+)
+def test_one_side_follows_the_other_in_the_pictures_shape(
+    tmp_path: Path, asked: dict[str, int], size: tuple[int, int]
+) -> None:
+    Image.new("RGB", (300, 200)).save(tmp_path / "wide.png")
+    request = GenerateRequest("a cat", init=str(tmp_path / "wide.png"), **asked)  # type: ignore[arg-type]
+    assert picture_size(request, 64) == size
+    alone = GenerateRequest("a cat", **asked)  # type: ignore[arg-type]
+    assert picture_size(alone, 64) == (asked.get("width", 64), asked.get("height", 64))
 
 
 def test_a_mask_may_be_drawn_by_transparency(tmp_path: Path, init: str) -> None:

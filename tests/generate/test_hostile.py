@@ -119,6 +119,12 @@ def test_what_is_said_to_be_there_is_found(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "here.safetensors").write_bytes(b"x")
     (tmp_path / "adapters" / "folder.safetensors").mkdir(parents=True)
     assert find_adapter("here").name == "here.safetensors"
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "v1.5.safetensors").write_bytes(b"x")
+    for name in ("made/v1.5", "./made/v1.5", str(tmp_path / "made" / "v1.5")):  # the first could be the Hub's
+        assert find_adapter(name).samefile(tmp_path / "made" / "v1.5.safetensors")
+    with pytest.raises(AdapterError):
+        find_adapter("made/v1")
     with pytest.raises(AdapterError) as caught:
         find_adapter("folder")
     assert "Did you mean" not in str(caught.value) and "There is: here." in str(caught.value)

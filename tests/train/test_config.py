@@ -75,9 +75,12 @@ def test_every_problem_is_told_at_once() -> None:
     [
         ("steps", "600", 'steps = "600": write it without quotes, steps = 600.'),
         ("steps", True, "steps = true: must be a whole number"),
+        ("resolution", 9999999, "resolution = 9999999: out of range"),
+        ("out", "a.png", 'a.safetensors"'),
+        ("out", "a.v2", 'a.v2.safetensors"'),
         ("steps", 2.5, "steps = 2.5: must be a whole number"),
-        ("lr", math.nan, "lr = NaN: out of range"),
-        ("lr", math.inf, "lr = Infinity: out of range"),
+        ("lr", math.nan, "lr = nan: out of range"),
+        ("lr", math.inf, "lr = inf: out of range"),
         ("lr", -1, "lr = -1: out of range"),
         ("lr", "fast", 'lr = "fast": must be a number, such as lr = 0.0001.'),
         ("rslora", "yes", 'rslora = "yes": must be true or false'),
@@ -101,6 +104,13 @@ def test_every_problem_is_told_at_once() -> None:
 def test_wrong_values(key: str, value: object, told: str) -> None:
     (problem,) = problems(**{key: value})
     assert told in problem
+
+
+@pytest.mark.parametrize("toml", ["steps = " + "1" * 5000, "images = " + "[" * 50_000])
+def test_toml_beyond_what_python_parses_is_told(toml: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(toml)
+    with pytest.raises(ConfigError, match=r"thousands of digits, or lists in lists"):
+        TrainConfig.from_toml(tmp_path / "run.toml")
 
 
 def test_values_that_mean_the_same_are_read() -> None:

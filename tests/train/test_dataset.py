@@ -156,6 +156,9 @@ def test_captions_that_differ_make_a_style_and_others_a_subject(tmp_path: Path) 
     same, few = scan(tmp_path / "same"), scan(tmp_path / "few")
     assert same.kind == "subject" and "same caption" in same.why
     assert few.kind == "subject" and "only 2 different captions" in few.why
+    picture(tmp_path / "one" / "owl.png", 0)
+    one = scan(tmp_path / "one")
+    assert one.kind == "subject" and one.why.startswith("there is only one picture: it shows one thing (if")
     assert scan(tmp_path / "few", kind="style").why == "as asked for"
     named = scan(tmp_path / "ink", class_name="face", trigger="ohwx")
     assert (named.kind, {s.prompt for s in named.used}) == ("subject", {"an ohwx face"})

@@ -18,7 +18,18 @@ from lorastyle.adapters import load_adapter
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import PromptEmbeds, StableDiffusion
 from lorastyle.errors import BaseError, ConfigError, TrainingError
-from lorastyle.train import Finished, PlanReady, StepDone, TrainConfig, Warned, fit, fitting, make_plan, scan
+from lorastyle.train import (
+    Finished,
+    PlanReady,
+    Preparing,
+    StepDone,
+    TrainConfig,
+    Warned,
+    fit,
+    fitting,
+    make_plan,
+    scan,
+)
 from lorastyle.train.checkpoint import load_checkpoint
 from lorastyle.train.modes import quick_attention
 from lorastyle.train.objective import Objective
@@ -220,6 +231,26 @@ def test_stopping_saves_what_there_is(base: StableDiffusion, images: Path, out: 
     assert out.exists() and (result.run / "checkpoint.safetensors").exists()
     (warning,) = [event.text for event in events if isinstance(event, Warned)]
     assert f'--config "{result.run / "run.toml"}" --resume' in warning
+
+
+def test_stopping_in_the_sheet_leaves_the_sheet_out(base: StableDiffusion, images: Path, out: Path) -> None:
+    events: list[object] = []
+
+    def stop(event: object) -> None:
+        if isinstance(event, Preparing) and event.what == "drawing the sheet":
+            raise KeyboardInterrupt
+
+    result = fit(short(images, out), base=base, on_event=listener(events, stop))
+    assert result.sheet is None and not result.interrupted and result.steps == 4
+    assert out.exists() and not out.with_suffix(".sheet.png").exists()
+    drawn = [event.done for event in events if isinstance(event, Preparing) and "sheet" in event.what]
+    prompts = next(len(event.plan.sample_prompts) for event in events if isinstance(event, PlanReady))
+    assert max(drawn) <= prompts  # none of those with the adapter
+    (warning,) = [event.text for event in events if isinstance(event, Warned)]
+    assert "ink.safetensors is finished" in warning and warning.endswith("--resume")
+
+    again = fit(short(images, out), base=base, resume=True)
+    assert again.sheet is not None and again.sheet.exists()
 
 
 def test_resuming_is_the_same_run_bit_for_bit(base: StableDiffusion, images: Path, tmp_path: Path) -> None:

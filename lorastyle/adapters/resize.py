@@ -1,0 +1,197 @@
+"""A smaller adapter that draws nearly the same: the best approximation of each update at a lower rank."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lorastyle.errors import AdapterError, ConfigError
+
+from .adapter import Adapter
+from .convert import free_target, known_modules, own_dtype
+from .load import Modules, load_adapter_report
+from .lowrank import LowRank, Spectrum
+from .ranks import by_energy, by_numbers, error_of, uniform
+from .save import save_adapter
+from .updates import Difference, Update
+
+_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+_PER_MODULE = 600  # bytes of a header for the three tensors of a module, with long names
+_STALE = ("lorastyle.rank", "lorastyle.alpha")  # what was true of the larger one
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What became of one module: its ranks, and the relative error of the update (Frobenius norm)."""
+
+    component: str
+    path: str
+    before: int
+    after: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Resized:
+    """A smaller adapter.
+
+    Attributes:
+        modules: of the low-rank updates, in the adapter's order.
+        error: of all of them together: the norm of what was left out over that of the whole.
+        left_whole: {algorithm: modules} of what is not low rank and stays as it was.
+    """
+
+    adapter: Adapter
+    modules: tuple[Shrunk, ...]
+    error: float
+    left_whole: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ResizedFile:
+    """What was written, and how many bytes the source and it have."""
+
+    path: Path
+    dtype: str
+    bytes_before: int
+    bytes_after: int
+    resized: Resized
+
+
+def shrink(
+    adapter: Adapter,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    numbers: int | None = None,
+    partial: bool = False,
+) -> Resized:
+    """Lower the ranks of an adapter's low-rank updates, each to the nearest update of its new rank
+    (Eckart-Young), by thin QR: no dense matrix is formed. LoHa that is read as low rank is one of them.
+
+    Args:
+        rank: at most so much everywhere.
+        energy: the share of squared singular values that each module keeps (`by_energy`).
+        numbers: at most so many in all factors together (`by_numbers`).
+        partial: leave what is not low rank as it is, where there is such; otherwise it is an error. Norm
+            layers and biases are small and always stay.
+
+    Raises:
+        ConfigError: not just one of `rank`, `energy` and `numbers`.
+        AdapterError: nothing is low rank, something else is, or a number is out of range.
+    """
+    if [rank, energy, numbers].count(None) != 2:
+        raise ConfigError("Say one of rank, energy and size: how small the adapter is to be.")
+    others = Counter(update.algorithm for _, _, update in adapter.dense_updates() if not _is_vector(update))
+    if others and not partial:
+        listed = ", ".join(f"{n} of {what}" for what, n in others.items())
+        raise AdapterError(
+            f"Not every update of {adapter.name!r} is low rank ({listed}), so it has no smaller rank. "
+            "Nothing was written; ask for a partial resize to leave those as they are."
+        )
+    spectra = {(component, path): u.spectrum() for component, path, u in adapter.updates()}
+    if not spectra:
+        raise AdapterError(f"{adapter.name!r} has no low-rank update, so it has no smaller rank.")
+    if rank is not None:
+        kept = uniform(spectra, rank)
+    elif energy is not None:
+        kept = by_energy(spectra, energy)
+    else:
+        kept = by_numbers(spectra, numbers or 0)
+    return _cut(adapter, spectra, kept, dict(others))
+
+
+def _is_vector(update: Update) -> bool:
+    """A norm layer or a bias: small, and always kept."""
+    return isinstance(update, Difference) and (update.weight is None or update.weight.ndim == 1)
+
+
+def _cut(
+    adapter: Adapter,
+    spectra: Mapping[tuple[str, str], Spectrum],
+    kept: Mapping[tuple[str, str], int],
+    left_whole: Mapping[str, int],
+) -> Resized:
+    components: dict[str, dict[str, LowRank]] = {component: {} for component in adapter.components}
+    modules: list[Shrunk] = []
+    for (component, path), spectrum in spectra.items():
+        before, after = spectrum.update.rank, kept[component, path]
+        # what keeps its rank keeps its bits
+        components[component][path] = spectrum.update if after >= before else spectrum.cut(after)
+        error = spectrum.error(after) if after < before else 0.0
+        modules.append(Shrunk(component, path, before, after, error))
+    error = error_of([(spectrum, kept[place]) for place, spectrum in spectra.items()])
+    metadata = {key: value for key, value in adapter.metadata.items() if key not in _STALE}
+    told = {"from_rank": max(m.before for m in modules), "relative_error": round(error, 6)}
+    metadata["lorastyle.resized"] = json.dumps(told)
+    smaller = replace(adapter, components=components, metadata=metadata)
+    return Resized(smaller, tuple(modules), error, left_whole)
+
+
+def resize_adapter(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    most_bytes: int | None = None,
+    dtype: str | None = None,
+    modules: Modules | None = None,
+    partial: bool = False,
+    private: bool = False,
+) -> ResizedFile:
+    """Write a smaller one of the adapter at `source` to `target`, in kohya's names; see `shrink`.
+
+    Args:
+        most_bytes: of the file, header and all.
+        dtype: see `save_adapter`; None keeps the commonest number type of the source.
+        modules: of the base, as for `load_adapter`; None asks `known_modules`.
+        private: see `save_adapter`.
+
+    Raises:
+        ConfigError, AdapterError: see `shrink`; or some of the source cannot be read and `partial` is not
+            asked for.
+        AdapterFileError: a file is damaged, cannot be written, or is there already.
+    """
+    source, target = Path(source), free_target(target)
+    adapter, report = load_adapter_report(source, modules or known_modules(source))
+    if not report.complete and not partial:
+        raise AdapterError(
+            f"{report.summary()}. Nothing was written; name the base it was made for, or resize what fits by "
+            "asking for a partial resize."
+        )
+    dtype = dtype or own_dtype(source)
+    adapter = replace(adapter, name=target.stem)
+    numbers = None if most_bytes is None else _numbers(adapter, most_bytes, dtype)
+    resized = shrink(adapter, rank=rank, energy=energy, numbers=numbers, partial=partial)
+    saved = save_adapter(resized.adapter, target, dtype=dtype, private=private)
+    before = sum(file.stat().st_size for file in _files(source))
+    return ResizedFile(saved, dtype, before, saved.stat().st_size, resized)
+
+
+def _numbers(adapter: Adapter, most_bytes: int, dtype: str) -> int:
+    """How many numbers of low-rank factors a file of so many bytes has room for."""
+    if dtype not in _BYTES:
+        raise AdapterError(f"dtype is {dtype!r}; allowed are {', '.join(_BYTES)}.")
+    places = sum(1 for _ in adapter.updates())
+    text = sum(len(key.encode()) + len(value.encode()) for key, value in adapter.metadata.items())
+    header = 10_000 + 2 * text + _PER_MODULE * places
+    # float32: what is not resized may be stored so, where the smaller type is too coarse for it
+    others = 4 * sum(update.parameters for _, _, update in adapter.dense_updates())
+    others += 4 * sum(v.numel() for vectors in adapter.words.values() for v in vectors.values())
+    room = most_bytes - header - others
+    least = sum(sum(update.shape[:1]) + update.down[0].numel() for _, _, update in adapter.updates())
+    if room < least * _BYTES[dtype]:
+        raise AdapterError(
+            f"{adapter.name!r} has no file of {most_bytes / 1e6:.2f} MB: at rank 1 everywhere it needs "
+            f"{(header + others + least * _BYTES[dtype]) / 1e6:.2f} MB. Ask for that much."
+        )
+    return room // _BYTES[dtype]
+
+
+def _files(source: Path) -> list[Path]:
+    return [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
