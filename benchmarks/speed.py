@@ -2,6 +2,8 @@
 
     python -m benchmarks.speed stack                   # 1, 4 and 8 adapters on the UNet of SD 1.5; 10 minutes
     python -m benchmarks.speed stack --quick           # a smaller UNet and fewer rounds; half a minute
+    python -m benchmarks.speed load                    # a file attached, against diffusers; a minute
+    python -m benchmarks.speed library                 # 5,000 adapter files listed; a minute
 
 `stack`: the time of one UNet call with k adapters resident and not fused, against the bare UNet and against
 peft with the same factors. Random weights: time does not depend on them. The three share their weights, take
@@ -28,6 +30,9 @@ from torch import Tensor, nn
 
 from lorastyle.adapters import Adapter, LowRank
 from lorastyle.bank import adaptable_modules, attach, select_targets
+
+from .load import load
+from .shelf import library
 
 SD15: dict[str, Any] = {
     "sample_size": 64,
@@ -181,6 +186,15 @@ def main() -> None:
     command.add_argument("--batch", type=int, default=1, help="2 is a step with guidance")
     command.add_argument("--threads", type=int, default=2)
     command.set_defaults(run=stack)
+    command = commands.add_parser("load", help="from a file to a model, against diffusers; and `info`")
+    command.add_argument("--rank", type=int, default=32)
+    command.add_argument("--rounds", type=int, default=5)
+    command.add_argument("--threads", type=int, default=2)
+    command.set_defaults(run=load)
+    command = commands.add_parser("library", help="listing thousands of adapter files")
+    command.add_argument("--files", type=int, default=5000)
+    command.add_argument("--rounds", type=int, default=3)
+    command.set_defaults(run=library)
     args = parser.parse_args()
     args.run(args)
 

@@ -19,6 +19,7 @@ ORDER = (
     "pictures",
     "adapters",
     "hub",
+    "library",
     "bank",
     "bases",
     "generate",
@@ -125,9 +126,10 @@ def test_right_imports_pass(package: str, source: str) -> None:
 
 
 INSTANT = (
-    *("lorastyle", "lorastyle.adapters", "lorastyle.hub", "lorastyle.bases", "lorastyle.generate"),
+    *("lorastyle", "lorastyle.adapters", "lorastyle.hub", "lorastyle.library", "lorastyle.bases"),
+    "lorastyle.generate",
     *("lorastyle.batch", "lorastyle.doctor"),
-    *("lorastyle.cli.info", "lorastyle.cli.version"),
+    *("lorastyle.cli.info", "lorastyle.cli.library", "lorastyle.cli.version"),
 )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from lorastyle.bases import default_base, default_memory, load_base
 from lorastyle.errors import ConfigError
-from lorastyle.generate import Engine, adapter_folders
+from lorastyle.generate import Engine
+from lorastyle.library import adapter_folders
 
 from .guard import LOOPBACK, Guard
 from .notes import Notes

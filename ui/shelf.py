@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from lorastyle.adapters import model_hash, read_info
 from lorastyle.errors import AdapterError
-from lorastyle.generate import refuse_other_family
+from lorastyle.generate import other_family
+from lorastyle.library import SUFFIX, Entry, Headers, list_adapters
 
-SUFFIX = ".safetensors"
+__all__ = ["SUFFIX", "Card", "Cards", "Refused", "Shelf", "find"]
+
 _LONGEST_TRIGGER = 200
 
 
@@ -47,7 +49,6 @@ class Refused:
 
 
 Cards = Mapping[str, Card]
-Judge = Callable[[Path, str, str, bool], "Card | Refused"]
 
 
 class Shelf:
@@ -62,16 +63,12 @@ class Shelf:
 
     def __init__(self, folders: Sequence[Path], family: str, base: str) -> None:
         self.folders = tuple(folders)
-        self._family, self._base = family, base
-        self._known: dict[Path, tuple[tuple[int, int], Card | Refused]] = {}
+        self._family, self._base, self._headers = family, base, Headers()
 
     def look(self) -> tuple[dict[str, Card], list[Refused]]:
         """What is there now, by id, and what cannot be used."""
-        files: dict[str, Path] = {}
-        for folder in self.folders:
-            for file in _files(folder):
-                files.setdefault(file.stem, file)
-        found = [self._of_library(file) for _, file in sorted(files.items(), key=lambda f: f[0].lower())]
+        entries = [e for e in list_adapters(self.folders, headers=self._headers) if not e.hidden]
+        found = [self._of_library(entry) for entry in entries]
         cards = {card.id: card for card in found if isinstance(card, Card)}
         return cards, [refused for refused in found if isinstance(refused, Refused)]
 
@@ -79,22 +76,24 @@ class Shelf:
         """Read a file's header and decide."""
         try:
             info = read_info(path)
-            refuse_other_family(path, self._family, self._base)
         except AdapterError as error:
             return Refused(path.stem, _without_folder(str(error), path))
-        trigger = "".join(c if c.isprintable() else " " for c in info.trigger or "")
-        return Card(id, path.stem, trigger.strip()[:_LONGEST_TRIGGER], path, uploaded)
+        return self._decide(path, id, path.stem, info.family, info.trigger or "", uploaded)
 
-    def _of_library(self, file: Path) -> Card | Refused:
-        try:
-            about = file.stat()
-        except OSError:
-            return Refused(file.stem, f"{file.name}: it went away.")
-        stamp = (about.st_mtime_ns, about.st_size)
-        known = self._known.get(file)
-        if known is None or known[0] != stamp:
-            known = self._known[file] = (stamp, self.judge(file, file.stem))
-        return known[1]
+    def _of_library(self, entry: Entry) -> Card | Refused:
+        if entry.told.problem:
+            return Refused(
+                entry.name, _without_folder(f"{entry.path.name}: {entry.told.problem}", entry.path)
+            )
+        return self._decide(entry.path, entry.name, entry.name, entry.told.family, entry.told.trigger)
+
+    def _decide(
+        self, path: Path, id: str, name: str, family: str | None, trigger: str, uploaded: bool = False
+    ) -> Card | Refused:
+        if why := other_family(path.name, family, self._family, self._base):
+            return Refused(name, why)
+        trigger = "".join(letter if letter.isprintable() else " " for letter in trigger)
+        return Card(id, name, trigger.strip()[:_LONGEST_TRIGGER], path, uploaded)
 
 
 def find(cards: Iterable[Card], name: str, digest: str | None) -> tuple[Card | None, bool]:
@@ -110,14 +109,6 @@ def find(cards: Iterable[Card], name: str, digest: str | None) -> tuple[Card | N
     likely = [card for card in (named, *cards) if card is not None]
     same = next((card for card in likely if card.digest() == digest), None)
     return same or named, same is not None
-
-
-def _files(folder: Path) -> list[Path]:
-    """None where there is no such folder, or it cannot be read."""
-    try:
-        return sorted(file for file in folder.glob(f"*{SUFFIX}") if file.is_file())
-    except OSError:
-        return []
 
 
 def _without_folder(text: str, path: Path) -> str:

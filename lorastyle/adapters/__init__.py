@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
 from .families import FAMILIES, Family, family_title
+from .glance import Glance, glance
 from .header import Header, TensorEntry, read_header
 from .header_bytes import set_metadata
 from .info import AdapterInfo, ComponentInfo, read_info
@@ -44,6 +45,7 @@ __all__ = [
     "Difference",
     "DoRA",
     "Family",
+    "Glance",
     "Hadamard",
     "Header",
     "Kronecker",
@@ -64,6 +66,7 @@ __all__ = [
     "convert_adapter",
     "family_title",
     "file_hash",
+    "glance",
     "is_adapter_folder",
     "is_finite",
     "known_modules",

@@ -19,6 +19,7 @@ def atomic_write(
     data: bytes | Iterable[bytes],
     *,
     check: Callable[[Path], None] | None = None,
+    replace: bool = True,
 ) -> None:
     """Write `data` to `path` through a temporary file beside it, flushed to the disk and then renamed.
 
@@ -27,10 +28,14 @@ def atomic_write(
     which the next write to the same folder removes once it is an hour old. Parent folders are made; a
     symbolic link is followed; a file that is there keeps its permissions.
 
+    Args:
+        replace: False leaves a file, link or folder that has the name by then as it is.
+
     Raises:
+        FileExistsError: with `replace=False`, the name is taken.
         OSError: the disk is full, the folder cannot be written to, `path` is a folder.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path) if replace else os.path.abspath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(target.parent)
     temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}.tmp")
@@ -45,7 +50,10 @@ def atomic_write(
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         if check is not None:
             check(temporary)
-        os.replace(temporary, target)
+        if replace:
+            os.replace(temporary, target)
+        else:
+            move_new(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -56,17 +64,23 @@ def atomic_write(
 def move_new(source: Path, target: Path) -> None:
     """Give a file of the same file system another name, but never that of a file that is there.
 
+    A symbolic link is moved itself, not what it leads to.
+
     Raises:
         FileExistsError: there is one; nothing has changed.
         OSError: it cannot be moved.
     """
     try:
-        os.link(source, target)
+        os.link(source, target, follow_symlinks=os.link not in os.supports_follow_symlinks)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links: take the name, then put the file under it
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        os.replace(source, target)
+        try:
+            os.replace(source, target)
+        except OSError:
+            target.unlink()
+            raise
     else:
         source.unlink()
 

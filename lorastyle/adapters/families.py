@@ -6,7 +6,7 @@ Three witnesses, best first: what the metadata says, how wide the text is that c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 
@@ -87,10 +87,9 @@ def family_from_width(width: int | None) -> str | None:
     return next((f.id for f in FAMILIES.values() if width is not None and f.text_width == width), None)
 
 
-def family_from_names(names: Iterable[str]) -> str | None:
+def family_from_names(names: Collection[str]) -> str | None:
     """The family that some tensor name gives away (SDXL, SD3 and Flux have names of their own)."""
-    found = {family for name in names for part, family in _TELLING_NAMES if part in name}
-    return next((family for _, family in _TELLING_NAMES if family in found), None)
+    return next((family for part, family in _TELLING_NAMES if any(part in name for name in names)), None)
 
 
 def cross_attention_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:

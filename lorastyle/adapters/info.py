@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -160,7 +160,7 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         raise AdapterFileError(f"{path}: no adapter in a format that lorastyle knows; it holds {shown}.")
     metadata = {key: value for source in sources for key, value in source.header.metadata.items()}
     width = text_width(modules)
-    family, family_from, sure, notes = _family(metadata, names, width)
+    family, family_from, sure, notes = tell_family(metadata, names, width)
     plain = [module for module in modules if not module.algorithm]
     return AdapterInfo(
         file=path.name,
@@ -218,8 +218,8 @@ def _share(modules: list[FileModule]) -> ComponentInfo:
     return ComponentInfo(len(modules), sum(m.parameters for m in modules), sum(m.bytes for m in modules))
 
 
-def _family(
-    metadata: Mapping[str, str], names: Iterable[str], width: int | None
+def tell_family(
+    metadata: Mapping[str, str], names: Collection[str], width: int | None
 ) -> tuple[str | None, str, str, tuple[str, ...]]:
     """The family, what says so, how sure that is, and a note on disagreement. Shapes and names outweigh
     metadata.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from lorastyle.errors import ConfigError, near_miss
+from lorastyle.library import home
 
 from .memory import AUTO, FOR_DRAWING
 
@@ -54,8 +55,7 @@ def default_memory(allowed: Collection[str] = FOR_DRAWING) -> str:
 
 def _files() -> Iterator[Path]:
     """The nearest first."""
-    home = Path(os.environ.get("LORASTYLE_HOME") or Path.home() / ".lorastyle").expanduser()
-    return (file for file in (Path(FILE), home / FILE) if file.is_file())
+    return (file for file in (Path(FILE), home() / FILE) if file.is_file())
 
 
 def _base_in(file: Path) -> str | None:

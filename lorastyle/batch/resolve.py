@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lorastyle.adapters import file_hash, model_hash
 from lorastyle.errors import ConfigError, LorastyleError, PictureError
-from lorastyle.generate import AdapterUse, GenerateRequest, fetched, find_adapter
+from lorastyle.generate import AdapterUse, GenerateRequest, fetched
+from lorastyle.library import find_adapter
 
 from .expand import Item, digest
 from .places import Problem

@@ -91,9 +91,9 @@ def generate(
         GenerateRequest,
         check_picture_name,
         fetched,
-        find_adapter,
         read_settings,
     )
+    from lorastyle.library import find_adapter
 
     width, height = parse_size(size)
     if names_one_file(out) and number != 1:

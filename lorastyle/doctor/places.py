@@ -31,7 +31,7 @@ def look_at_places() -> tuple[Place, ...]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from lorastyle.bases import cache_folder
-    from lorastyle.generate import adapter_folders
+    from lorastyle.library import adapter_folders
 
     folders = [("adapters", folder) for folder in adapter_folders()]
     return tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .library import adapter_folders, fetched, find_adapter
+from .fetched import fetched
 from .metadata import (
     PICTURE_FORMATS,
     check_picture_name,
@@ -20,7 +20,7 @@ from .schedulers import SCHEDULERS
 if TYPE_CHECKING:
     from .engine import Engine, Picture
     from .preview_file import PreviewFile
-    from .residents import refuse_other_family
+    from .residents import other_family, refuse_other_family
     from .room import choose_memory
     from .sampling import Start, denoise
 
@@ -33,12 +33,11 @@ __all__ = [
     "Picture",
     "PreviewFile",
     "Start",
-    "adapter_folders",
     "check_picture_name",
     "choose_memory",
     "denoise",
     "fetched",
-    "find_adapter",
+    "other_family",
     "portable_request",
     "read_request",
     "read_settings",
@@ -57,6 +56,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stay
             "Start": "sampling",
             "choose_memory": "room",
             "denoise": "sampling",
+            "other_family": "residents",
             "refuse_other_family": "residents",
         }
         if name not in rooms:

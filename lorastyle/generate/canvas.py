@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import PictureError
+from lorastyle.library import expanded
 from lorastyle.pictures import Opened, Unusable, open_picture
 
-from .library import expanded
 from .request import SIZES, STRENGTH, GenerateRequest
 from .sampling import Start
 

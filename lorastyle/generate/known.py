@@ -9,8 +9,7 @@ from pathlib import Path
 
 from lorastyle.adapters import file_hash, model_hash, read_header
 from lorastyle.errors import AdapterError
-
-from .library import SUFFIX, adapter_files, adapter_folders, look_up
+from lorastyle.library import SUFFIX, adapter_folders, list_adapters, look_up
 
 _LARGEST = 2_000_000_000  # bytes of a file that may be an adapter; bases may lie beside them
 _AUTO_V2 = 10  # digits
@@ -47,22 +46,16 @@ def known_as(name: str, digest: str | None = None) -> Known | None:
         return None if named is None else Known(name, None, True)
     if named is not None and (_has(named, digest) or _stated(named).startswith(digest)):
         return Known(name, _hash(named), True)
-    for file in _library():
-        stated = _stated(file)
-        if (not stated or stated.startswith(digest) or len(digest) == _AUTO_V2) and _has(file, digest):
-            shadowed = _named(file.stem) != file
-            return Known(str(file) if shadowed else file.stem, _hash(file), True)
+    for entry in list_adapters((*adapter_folders(), Path("."))):
+        stated = entry.told.hash
+        if (not stated or stated.startswith(digest) or len(digest) == _AUTO_V2) and _has(entry.path, digest):
+            return Known(str(entry.path) if entry.hidden else entry.name, _hash(entry.path), True)
     return None if named is None else Known(name, _hash(named), False)
 
 
 def _named(name: str) -> Path | None:
     path = look_up(name)
     return path if path is not None and path.suffix.lower() == SUFFIX else None
-
-
-def _library() -> list[Path]:
-    folders = (*adapter_folders(), Path("."))
-    return [file for folder in folders for file in sorted(adapter_files(folder))]
 
 
 def _has(file: Path, digest: str) -> bool:

@@ -13,8 +13,8 @@ from lorastyle.adapters import FAMILIES, adapter_files, load_adapter, model_hash
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError
+from lorastyle.library import find_adapter
 
-from .library import find_adapter
 from .request import AdapterUse
 
 
@@ -117,12 +117,18 @@ def refuse_other_family(adapter: Path, family: str, base: str) -> None:
         BaseMismatchError: it says, or its shapes show, that it was made for another.
         AdapterFileError: the file is damaged.
     """
-    made_for = read_info(adapter).family
-    if made_for is not None and made_for != family:
-        raise BaseMismatchError(
-            f'The adapter "{adapter.name}" was made for {_title(made_for)}; the base "{base}" is '
-            f"{_title(family)}. Use it with a base of its own family."
-        )
+    if why := other_family(adapter.name, read_info(adapter).family, family, base):
+        raise BaseMismatchError(why)
+
+
+def other_family(adapter: str, made_for: str | None, family: str, base: str) -> str | None:
+    """Why an adapter made for one family does not fit a base of another; None where it may."""
+    if made_for is None or made_for == family:
+        return None
+    return (
+        f'The adapter "{adapter}" was made for {_title(made_for)}; the base "{base}" is '
+        f"{_title(family)}. Use it with a base of its own family."
+    )
 
 
 def _title(family: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lorastyle.adapters import AdapterInfo, read_info
 from lorastyle.bases import Attached, Choice, StableDiffusion, choose_for_drawing, weight_bytes
+from lorastyle.library import find_adapter
 
 from .canvas import picture_size
-from .library import find_adapter
 from .request import GenerateRequest
 
 PICTURES_AT_ONCE = 4

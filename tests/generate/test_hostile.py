@@ -10,8 +10,8 @@ import pytest
 
 from lorastyle.errors import AdapterError, ConfigError, PictureError
 from lorastyle.generate import AdapterUse, GenerateRequest, read_request, read_settings
-from lorastyle.generate.library import find_adapter
 from lorastyle.generate.metadata.infotext import read_parameters
+from lorastyle.library import find_adapter
 
 from .pictures import png
 

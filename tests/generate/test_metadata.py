@@ -91,7 +91,7 @@ def _umask() -> int:
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError("no hard links here")
 
     monkeypatch.setattr(os, "link", refuse)
