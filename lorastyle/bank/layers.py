@@ -357,6 +357,14 @@ class GatedConv2d(GatedLayer):
 PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
+# Asked once: torch.compile of torch 2.11 cannot follow the question into a call, and breaks its graph there.
+_CAN_AUTOCAST = frozenset(
+    kind
+    for kind in ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "maia")
+    if torch.amp.is_autocast_available(kind)
+)
+
+
 def factor_shapes(module: nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of `down` and `up` of an update of this module.
 
@@ -393,6 +401,6 @@ def _product_dtype(x: Tensor, factor: Tensor) -> torch.dtype:
     lasts: a block around several optimiser steps would then train with the factors of the first.
     """
     kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+    if kind in _CAN_AUTOCAST and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return factor.dtype
