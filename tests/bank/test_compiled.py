@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_twenty_adapters_come_and_go_in_two_graphs(unet: nn.Module) -> None:
         bank.set_scales({"a0": -0.4})
         torch.testing.assert_close(call(compiled), call(unet))
         assert made.frame_count == 1 and not torch.equal(former, call(compiled))
-        for before, adapter in zip(adapters, adapters[1:], strict=False):
+        for before, adapter in pairwise(adapters):
             bank.add(adapter)
             bank.remove(before.name)
             torch.testing.assert_close(call(compiled), call(unet))
