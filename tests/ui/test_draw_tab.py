@@ -58,7 +58,14 @@ def watched(browser: Browser, url: str) -> Generator[Watched]:
 
 def pick(watched: Watched, name: str, row: int) -> None:
     watched.page.fill("#pick input", name)
-    watched.page.wait_for_selector(f"#pick [role=option]:has-text('{name}')")
+    # Enter takes the first of the list, which is filtered a while after the writing.
+    watched.page.wait_for_function(
+        """name => {
+            const options = [...document.querySelectorAll('#pick [role=option]')];
+            return options.length > 0 && options.every(option => option.textContent.includes(name));
+        }""",
+        arg=name,
+    )
     watched.page.keyboard.press("Enter")  # a click may miss: the list moves while it opens
     watched.page.wait_for_selector(f"#row{row}:has-text('{name}')")
     watched.page.keyboard.press("Escape")
