@@ -30,6 +30,9 @@ def command_line(request: GenerateRequest, names: Mapping[str, str], *, base: st
         "--scheduler": request.scheduler,
         "--hires": request.hires if request.hires != 1 else None,
         "--hires-strength": request.hires_strength if request.hires != 1 else None,
+        "--init": request.init and Path(request.init).name,
+        "--strength": request.strength if request.init else None,
+        "--mask": request.mask and Path(request.mask).name,
         "--base": base,
     }
     words = ["lorastyle", "generate"]

@@ -16,6 +16,7 @@ from .drawing import Drawn, View
 from .fields import NAMES, Fields, read, shown
 from .slots import rows_of
 from .stage import bullets, message, stage
+from .start_fields import StartFields
 from .studio import Studio
 from .visiting import Visit
 
@@ -42,8 +43,16 @@ class Parts:
 class DrawEvents:
     """The handlers. `history` is what this visitor drew, newest first; `chosen` is the one looked at."""
 
-    def __init__(self, studio: Studio, visit: Visit, fields: Fields, rows: AdapterRows, parts: Parts) -> None:
-        self._studio, self._visit = studio, visit
+    def __init__(
+        self,
+        studio: Studio,
+        visit: Visit,
+        fields: Fields,
+        rows: AdapterRows,
+        start: StartFields,
+        parts: Parts,
+    ) -> None:
+        self._studio, self._visit, self._start = studio, visit, start
         self._fields, self._rows, self._parts = fields, rows, parts
         self._history = gr.State(tuple[Drawn, ...]())
         self._chosen = gr.State(0)
@@ -74,7 +83,7 @@ class DrawEvents:
         parts.drop.upload(
             self.restore,
             [parts.drop],
-            [parts.drop, parts.remarks, *self._fields.all, *rows.outputs],
+            [parts.drop, parts.remarks, *self._fields.all, *rows.outputs, *self._start.outputs],
             api_visibility="private",
         )
 
@@ -132,7 +141,7 @@ class DrawEvents:
     def restore(self, request: gr.Request, file: str) -> list[Any]:
         """Fill the fields from a dropped picture."""
         visitor, path = self._visit(request), Path(file)
-        untouched = [gr.skip()] * (len(NAMES) + len(self._rows.outputs))
+        untouched = [gr.skip()] * (len(NAMES) + len(self._rows.outputs) + len(self._start.outputs))
         try:
             restored = self._studio.restore(visitor, path)
         except LorastyleError as error:
@@ -144,7 +153,8 @@ class DrawEvents:
         ids = [id for id, _ in restored.form.adapters]
         memory = dict(restored.form.adapters)
         laid = self._rows.lay_out(ids, memory, self._studio.cards(visitor))
-        return [None, done + remarks, *shown(restored.form), *laid]
+        started = self._start.lay_out(request, restored.form.init, restored.form.mask)
+        return [None, done + remarks, *shown(restored.form), *laid, *started]
 
     def _of(self, request: gr.Request, history: Sequence[Drawn], index: int) -> list[Any]:
         """Updates of the details: the comparison, the seed's button, the command."""

@@ -11,6 +11,7 @@ from .adapter_rows import AdapterRows
 from .draw_events import DrawEvents, Parts
 from .fields import Fields, basics, details, words
 from .form import Form
+from .start_fields import StartFields
 from .studio import Studio
 from .visiting import Visit
 
@@ -55,6 +56,9 @@ def draw_tab(studio: Studio, visit: Visit) -> DrawTab:
             )
             with gr.Accordion("More settings", open=False, elem_id="more"):
                 made |= details(form)
+            with gr.Accordion("Start from a picture", open=False, elem_id="start"):
+                start = StartFields(studio, visit, form)
+                made |= start.made
             drop = gr.File(
                 label="Drop a picture here to get its settings back",
                 file_types=[".png", ".jpg", ".jpeg", ".webp"],
@@ -89,7 +93,7 @@ def draw_tab(studio: Studio, visit: Visit) -> DrawTab:
                 elem_id="command",
             )
     parts = Parts(go, stop, compare, drop, remarks, stage, slider, gallery, reuse, command)
-    DrawEvents(studio, visit, Fields(made), rows, parts).wire()
+    DrawEvents(studio, visit, Fields(made), rows, start, parts).wire()
     return DrawTab(rows)
 
 

@@ -15,7 +15,7 @@ from .slots import Row
 
 NAMES = (
     "prompt", "negative", "seed", "locked", "number", "width", "height", "steps", "guidance", "scheduler",
-    "clip_skip", "rescale", "hires", "hires_strength",
+    "clip_skip", "rescale", "hires", "hires_strength", "init", "strength", "mask",
 )  # fmt: skip
 
 
@@ -99,6 +99,16 @@ def details(form: Form) -> dict[str, Any]:
             "hires_strength", form.hires_strength, "Redrawn share", 0.01, 1, step=0.1, placeholder="0.4"
         )
     return made
+
+
+def strength(form: Form) -> dict[str, Any]:
+    """How much of a picture to start from is drawn anew."""
+    return {
+        "strength": gr.Number(
+            form.strength, label="How much is drawn anew", info="Near 0 keeps it, 1 leaves nothing of it.",
+            minimum=0.01, maximum=1, step=0.05, placeholder="0.6", elem_id="strength", interactive=True,
+        )
+    }  # fmt: skip
 
 
 def read(values: Sequence[Any], adapters: Sequence[tuple[str, Row]], base: Base) -> Form:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lorastyle.errors import ConfigError
@@ -11,6 +11,7 @@ from lorastyle.generate import AdapterUse, GenerateRequest
 
 from .shelf import Cards
 from .slots import SLOTS, Row
+from .starts import StartPicture
 
 MOST_PICTURES, MOST_STEPS, MOST_PIXELS = 16, 150, 2048
 STEPS, HIRES_STRENGTH = 30, 0.4
@@ -46,6 +47,11 @@ class Form:
     rescale: float = 0.0
     hires: float = 1.0
     hires_strength: float = HIRES_STRENGTH
+    init: str = ""
+    """The id of the picture to start from; none is noise."""
+    strength: float | None = None
+    """How much of it is drawn anew; None is the base's own."""
+    mask: str = ""
     adapters: tuple[tuple[str, Row], ...] = field(default=())
     """(id, row) of each that stands in a row."""
 
@@ -55,20 +61,25 @@ class Form:
             width=base.resolution, height=base.resolution, guidance=base.guidance, rescale=base.rescale
         )
 
-    def request(self, cards: Cards, base: Base) -> GenerateRequest:
+    def request(
+        self, cards: Cards, base: Base, starts: Mapping[str, StartPicture] | None = None
+    ) -> GenerateRequest:
         """The request of these fields, with a seed.
 
         An adapter that is switched off is left out. Guidance at the base's own value is left to the base
         where its scheduler is too, since adapters for few steps change both.
 
         Raises:
-            ConfigError: no prompt, values that cannot be used, an id that means no adapter.
+            ConfigError: no prompt, values that cannot be used, an id that means no adapter or no picture.
         """
         if not self.prompt.strip():
             raise ConfigError("Say what to draw: the prompt is empty.")
         unknown = [id for id, _ in self.adapters if id not in cards]
         if unknown:
             raise ConfigError("An adapter in the rows is no longer there. Take it out, or reload the page.")
+        mask = self.mask if self.init else ""
+        if any(id and id not in (starts or {}) for id in (self.init, mask)):
+            raise ConfigError("The picture to start from is no longer there. Take it out, and drop it again.")
         own = self.scheduler == OWN_SCHEDULER
         values: dict[str, object] = {
             "prompt": self.prompt.strip(),
@@ -91,6 +102,9 @@ class Form:
             "hires_strength": None if self.hires == 1 else self.hires_strength,
             "base": base.name,
         }
+        if starts and self.init:
+            values |= {"init": str(starts[self.init].path), "strength": self.strength}
+            values["mask"] = str(starts[mask].path) if mask else None
         return GenerateRequest.from_dict(values)
 
     @classmethod
@@ -109,10 +123,6 @@ class Form:
 
         if len(adapters) > SLOTS:
             remarks.append(f"It was drawn with {len(adapters)} adapters; this page has room for {SLOTS}.")
-        if request.init is not None:
-            remarks.append(
-                "It started from another picture, which this page cannot do: it starts from noise."
-            )
         empty = cls.empty(base)
         form = replace(
             empty,

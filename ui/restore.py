@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorastyle.errors import PictureError, shortened
-from lorastyle.generate import AdapterUse, read_request, read_settings
+from lorastyle.generate import AdapterUse, GenerateRequest, read_request, read_settings
 
 from .form import Base, Form
 from .shelf import Card, Cards, find
 from .slots import Row
+from .starts import StartPicture, of_hash
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,52 @@ class Restored:
     remarks: tuple[str, ...]
 
 
-def restore(file: Path, cards: Cards, base: Base) -> Restored:
-    """The fields that draw the picture in `file` again, with the adapters among `cards`.
+def restore(
+    file: Path, cards: Cards, base: Base, starts: Mapping[str, StartPicture] | None = None
+) -> Restored:
+    """The fields that draw the picture in `file` again, with the adapters among `cards` and, where it
+    started from a picture, the very file among `starts`.
 
     Raises:
         PictureError: no picture, a damaged one, or none with settings in it.
     """
     try:
-        request, remarks = read_settings(file, changes={"adapters": ()}, base=base.name)
+        plain = {"adapters": (), "init": None, "mask": None, "strength": None}
+        request, remarks = read_settings(file, changes=plain, base=base.name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `remarks` has said it
-            uses = read_request(file).adapters
+            made_with = read_request(file)
     except PictureError as error:
         raise PictureError(str(error).replace(str(file), file.name)) from error
-    found, missing = _find(uses, cards)
+    found, missing = _find(made_with.adapters, cards)
     form, more = Form.of(request, found, base)
-    return Restored(form, (*remarks, *missing, *more))
+    form, absent = _start(form, made_with, starts or {})
+    return Restored(form, (*remarks, *missing, *more, *absent))
+
+
+def _start(
+    form: Form, made_with: GenerateRequest, starts: Mapping[str, StartPicture]
+) -> tuple[Form, list[str]]:
+    """Names alone mean nothing here: a picture made by a stranger could name any file."""
+    if made_with.init is None:
+        return form, []
+    remarks: list[str] = []
+    ids: dict[str, str] = {}
+    for key, what in (("init", "It started from the picture"), ("mask", "It was drawn inside of the mask")):
+        name, digest = getattr(made_with, key), getattr(made_with, f"{key}_hash")
+        if name is None:
+            continue
+        if start := of_hash(starts, digest):
+            ids[key] = start.id
+        else:
+            recorded = f" ({digest})" if digest else ""
+            told = f"{what} {shortened(Path(name).name)}{recorded}, which is missing."
+            remarks.append(f'{told} Drop it under "Start from a picture".')
+    if "init" not in ids:
+        ids.pop("mask", None)
+    return replace(
+        form, strength=made_with.strength, init=ids.get("init", ""), mask=ids.get("mask", "")
+    ), remarks
 
 
 def _find(uses: tuple[AdapterUse, ...], cards: Cards) -> tuple[list[tuple[str, Row]], list[str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from lorastyle.generate import Engine, GenerateRequest, Picture, save_picture, slug
@@ -14,6 +15,7 @@ from .form import Base, Form
 from .notes import Notes
 from .restore import Restored, restore
 from .shelf import Card, Refused, Shelf
+from .starts import StartPicture
 from .visitors import Visitor
 
 
@@ -50,7 +52,15 @@ class Studio:
 
     def restore(self, visitor: Visitor, file: Path) -> Restored:
         """The fields that draw a dropped picture again. Raises PictureError."""
-        return restore(file, self.cards(visitor), self.base)
+        return restore(file, self.cards(visitor), self.base, self.starts(visitor))
+
+    def take_start(self, visitor: Visitor, file: Path) -> StartPicture:
+        """Keep a picture to start from, or a mask. Raises PictureError."""
+        return visitor.starts.take_in(file)
+
+    def starts(self, visitor: Visitor) -> Mapping[str, StartPicture]:
+        """What this visitor can start from, by id."""
+        return visitor.starts.look()
 
     def draw(self, visitor: Visitor, form: Form, *, compare: bool = False) -> Iterator[View]:
         """Draw what stands in the fields, as views of it. Leaving the loop stops it.
@@ -59,17 +69,21 @@ class Studio:
             ConfigError: fields that cannot be used; nothing has been started then.
         """
         with visitor.drawing() as stop:
-            request = form.request(self.cards(visitor), self.base)
+            starts = self.starts(visitor)
+            request = form.request(self.cards(visitor), self.base, starts)
 
             def save(picture: Picture, kept: bool) -> Path:
                 return self._save(visitor, picture, kept)
 
-            yield from Drawing(
+            for view in Drawing(
                 self._engine, request, save=save, stop=stop, notes=self._notes, compare=compare
-            )
+            ):
+                yield replace(view, error=_named(view.error, starts)) if view.error else view
 
     def command(self, visitor: Visitor, request: GenerateRequest) -> str:
-        """The command line that draws `request`; uploads are named as if they lay where it is run."""
+        """The command line that draws `request`; uploads and pictures to start from are named
+        as if they lay where it is run.
+        """
         names = {
             str(card.path): card.path.name if card.uploaded else card.name
             for card in self.cards(visitor).values()
@@ -85,3 +99,10 @@ class Studio:
         saved = save_picture(picture, self._out / f"{name}.png")
         private.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy2(saved, private / saved.name))
+
+
+def _named(text: str, starts: Mapping[str, StartPicture]) -> str:
+    """The names of pictures in the place of where they lie on the server."""
+    for start in starts.values():
+        text = text.replace(str(start.path), start.name)
+    return text

@@ -15,6 +15,7 @@ from pathlib import Path
 from lorastyle.errors import AdapterFileError
 
 from .shelf import SUFFIX, Card, Refused
+from .starts import Starts
 from .tray import Tray
 
 MOST_UPLOADS = 16
@@ -32,6 +33,7 @@ class Visitor:
         self.folder = folder
         self.uploads: dict[str, Card] = {}
         self.tray = Tray(folder / "to-train-on")
+        self.starts = Starts(folder / "to-start-from")
         self.seen = time.monotonic()
         self._stops: set[threading.Event] = set()
         self._waiting: threading.Event | None = None

@@ -158,6 +158,66 @@ def test_a_dropped_picture_restores_its_settings_and_draws_itself(watched: Watch
     assert str(tmp_path) not in page.inner_text("#remarks") and value(watched, "prompt") == "a cat"
 
 
+def test_a_picture_to_start_from_and_a_mask(watched: Watched, tmp_path: Path) -> None:
+    page, out = watched.page, tmp_path / "out"
+    start, mask = tmp_path / "my start.png", tmp_path / "half.png"
+    Image.radial_gradient("L").resize((64, 64)).convert("RGB").save(start)
+    Image.new("L", (64, 64)).save(tmp_path / "black.png")
+    half = Image.new("L", (64, 64))
+    half.paste(255, (0, 0, 32, 64))
+    half.save(mask)
+    write(watched, "prompt", "a cat")
+    write(watched, "steps", "4")
+    write(watched, "seed", "7")
+    write(watched, "width", "64")
+    write(watched, "height", "64")
+    plain = draw(watched, out)
+    page.click("#start button")
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    page.set_input_files("#init input[type=file]", str(tmp_path / "x.png"))
+    page.wait_for_selector("#start-problem [role=alert]:has-text('x.png cannot be used')")
+    assert page.is_hidden("#mask")
+    page.set_input_files("#init input[type=file]", str(start))
+    page.wait_for_selector("#init-shown:has-text('my start.png')")
+    page.wait_for_selector("#init", state="hidden")
+    write(watched, "strength", "0.5")
+    anew = draw(watched, out)
+    assert anew != plain
+    assert "--init 'my start.png' --strength 0.5" in value(watched, "command")
+
+    page.set_input_files("#mask input[type=file]", str(tmp_path / "black.png"))
+    page.wait_for_selector("#mask-shown:has-text('black.png')")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#stage [role=alert]:has-text('black.png: the mask is all black')")
+    page.wait_for_selector("#go:enabled")
+    page.click("#mask-remove")
+    page.set_input_files("#mask input[type=file]", str(mask))
+    page.wait_for_selector("#mask-shown:has-text('half.png')")
+    before = set(out.glob("*.png"))
+    inside = draw(watched, out)
+    (picture,) = set(out.glob("*.png")) - before
+    with Image.open(start) as kept, Image.open(picture) as drawn:
+        right, left = (40, 0, 64, 64), (0, 0, 24, 64)
+        assert drawn.crop(right).tobytes() == kept.crop(right).tobytes()  # the black half stays as it is
+        assert drawn.crop(left).tobytes() != kept.crop(left).tobytes()
+    assert "--mask half.png" in value(watched, "command")
+    assert str(tmp_path) not in page.content() and "to-start-from" not in page.content()
+
+    page.click("#init-remove")
+    page.wait_for_selector("#init", state="visible")
+    assert page.is_hidden("#mask-shown")
+    assert draw(watched, out) == plain
+    page.set_input_files("#drop input[type=file]", str(picture))  # what it started from is still at hand
+    page.wait_for_selector("#init-shown:has-text('my start.png')")
+    assert page.inner_text("#remarks") == "Settings restored." and value(watched, "strength") == "0.5"
+    assert draw(watched, out) == inside
+    page.reload()
+    page.wait_for_selector("#go")
+    page.set_input_files("#drop input[type=file]", str(picture))
+    page.wait_for_selector("#remarks :text('my start.png')")
+    page.wait_for_selector("#remarks :text('half.png')")
+
+
 def test_stop(watched: Watched, tmp_path: Path) -> None:
     page = watched.page
     page.click("#go")

@@ -17,6 +17,7 @@ from lorastyle.ui.command import command_line
 from lorastyle.ui.form import Base, Form
 from lorastyle.ui.shelf import Card
 from lorastyle.ui.slots import Row, on_slider, remember, rows_of, with_trigger
+from lorastyle.ui.starts import StartPicture
 
 BASE = Base("tiny", 64, 5.0, 0.0)
 CARDS = {name: Card(name, name, "", Path(f"/library/{name}.safetensors")) for name in ("cat", "ink")}
@@ -53,6 +54,7 @@ def test_guidance_is_left_to_the_base_only_with_its_scheduler() -> None:
     [
         ({"prompt": "  "}, "the prompt is empty"),
         ({"adapters": (("../cat", Row()),)}, "no longer there"),
+        ({"init": "/etc/passwd"}, "no longer there"),
         ({"steps": 0}, "steps"),
         ({"width": 10**9}, "width"),
         ({"scheduler": "__import__"}, "__import__"),
@@ -63,11 +65,21 @@ def test_fields_that_cannot_be_used(changes: dict[str, Any], told: str) -> None:
         replace(FORM, **changes).request(CARDS, BASE)
 
 
+def test_a_picture_to_start_from_is_called_by_its_id() -> None:
+    held = {id: StartPicture(id, Path(f"/private/{id}.png"), "0" * 12, "") for id in ("cat", "hat")}
+    form = replace(FORM, init="cat", mask="hat", strength=0.3)
+    request = form.request(CARDS, BASE, held)
+    assert (request.init, request.mask, request.strength) == ("/private/cat.png", "/private/hat.png", 0.3)
+    alone = replace(form, init="").request(CARDS, BASE, held)  # neither share nor mask means anything
+    assert (alone.init, alone.mask, alone.strength) == (None, None, None)
+    line = command_line(request, {}, base=None)
+    assert "--init cat.png --strength 0.3 --mask hat.png" in line and "private" not in line
+
+
 def test_what_the_page_has_no_room_for_is_told() -> None:
-    request = GenerateRequest("a cat", steps=400, init="/somewhere/secret.png")
+    request = GenerateRequest("a cat", steps=400)
     form, remarks = Form.of(request, [(str(i), Row()) for i in range(9)], BASE)
-    assert (form.steps, len(form.adapters), len(remarks)) == (150, 8, 3)
-    assert not any("secret" in remark for remark in remarks)
+    assert (form.steps, len(form.adapters), len(remarks)) == (150, 8, 2)
 
 
 def test_rows_keep_what_was_set_when_others_come_and_go() -> None:

@@ -1,0 +1,1 @@
+from ui.start_fields import *
