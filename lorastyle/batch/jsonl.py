@@ -49,11 +49,22 @@ def _parse(line: str, number: int) -> object:
     try:
         return json.loads(line, object_pairs_hook=refuse_twins, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
-        raise Misplaced(Place(number, error.colno), f"this is no JSON: {error.msg}.") from error
+        raise Misplaced(Place(number, error.colno), f"this is no JSON: {_why(line, error)}.") from error
     except (RecursionError, ValueError) as error:  # nested without end; a number of thousands of digits
         raise Misplaced(
             Place(number, 1), "this JSON is nested too deeply, or a number is too long."
         ) from error
+
+
+def _why(line: str, error: json.JSONDecodeError) -> str:
+    """The parser's words; of a comma too many, which people leave behind most often, what to do."""
+    if error.msg == "Extra data" and line[error.pos :].strip() == ",":
+        return "each line stands alone. Take away the comma at its end"
+    before = line[: error.pos].rstrip()
+    trailing = before.endswith(",") and line[error.pos : error.pos + 1] in ("}", "]")
+    if trailing or error.msg.startswith("Illegal trailing comma"):  # in the words of Python 3.13
+        return "nothing follows the last comma. Take it away"
+    return error.msg
 
 
 def _find(line: str, number: int, path: tuple[str | int, ...]) -> Place:

@@ -74,6 +74,8 @@ def test_a_decimal_comma_between_semicolons(expanded: Expand, cell: str, guidanc
     ("line", "complaint"),
     [
         ('{"prompt": "a"', "line 2, column 15: this is no JSON"),
+        ('{"prompt": "a"},', "line 2, column 16: this is no JSON: each line stands alone. Take away the"),
+        ('{"prompt": "a",}', "this is no JSON: nothing follows the last comma. Take it away"),
         ('{"prompt": "a" "seed": 1}', "line 2, column 16: this is no JSON: Expecting ',' delimiter"),
         ('  {"prompt": "a", "steps": 0}', "line 2, column 19: steps is 0; a whole number from 1"),
         ('{"prompt": "a", "stpes": 3}', "line 2, column 17: unknown key 'stpes'. Did you mean \"steps\"?"),
