@@ -14,7 +14,7 @@ from .slots import SLOTS, Row
 from .starts import StartPicture
 
 MOST_PICTURES, MOST_STEPS, MOST_PIXELS = 16, 150, 2048
-STEPS, HIRES_STRENGTH = 30, 0.4
+STEPS, HIRES_STRENGTH, STRENGTH = 30, 0.4, 0.6
 OWN_SCHEDULER = ""
 
 
@@ -49,8 +49,8 @@ class Form:
     hires_strength: float = HIRES_STRENGTH
     init: str = ""
     """The id of the picture to start from; none is noise."""
-    strength: float | None = None
-    """How much of it is drawn anew; None is the base's own."""
+    strength: float = STRENGTH
+    """How much of it is drawn anew."""
     mask: str = ""
     adapters: tuple[tuple[str, Row], ...] = field(default=())
     """(id, row) of each that stands in a row."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from lorastyle.errors import PictureError, shortened
 from lorastyle.generate import AdapterUse, GenerateRequest, read_request, read_settings
 
-from .form import Base, Form
+from .form import STRENGTH, Base, Form
 from .shelf import Card, Cards, find
 from .slots import Row
 from .starts import StartPicture, of_hash
@@ -68,7 +68,7 @@ def _start(
     if "init" not in ids:
         ids.pop("mask", None)
     return replace(
-        form, strength=made_with.strength, init=ids.get("init", ""), mask=ids.get("mask", "")
+        form, strength=made_with.strength or STRENGTH, init=ids.get("init", ""), mask=ids.get("mask", "")
     ), remarks
 
 

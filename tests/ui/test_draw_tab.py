@@ -180,10 +180,12 @@ def test_a_picture_to_start_from_and_a_mask(watched: Watched, tmp_path: Path) ->
     page.set_input_files("#init input[type=file]", str(start))
     page.wait_for_selector("#init-shown:has-text('my start.png')")
     page.wait_for_selector("#init", state="hidden")
-    write(watched, "strength", "0.5")
+    assert value(watched, "strength") == "0.6"
+    six = draw(watched, out)
+    write(watched, "strength", "0.3")
     anew = draw(watched, out)
-    assert anew != plain
-    assert "--init 'my start.png' --strength 0.5" in value(watched, "command")
+    assert len({plain, six, anew}) == 3
+    assert "--init 'my start.png' --strength 0.3" in value(watched, "command")
 
     page.set_input_files("#mask input[type=file]", str(tmp_path / "black.png"))
     page.wait_for_selector("#mask-shown:has-text('black.png')")
@@ -209,7 +211,7 @@ def test_a_picture_to_start_from_and_a_mask(watched: Watched, tmp_path: Path) ->
     assert draw(watched, out) == plain
     page.set_input_files("#drop input[type=file]", str(picture))  # what it started from is still at hand
     page.wait_for_selector("#init-shown:has-text('my start.png')")
-    assert page.inner_text("#remarks") == "Settings restored." and value(watched, "strength") == "0.5"
+    assert page.inner_text("#remarks") == "Settings restored." and value(watched, "strength") == "0.3"
     assert draw(watched, out) == inside
     page.reload()
     page.wait_for_selector("#go")
