@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from io import FileIO
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from lorastyle.errors import AdapterFileError
 from .atomic import atomic_write
 from .header import DTYPE_BYTES, Header, TensorEntry
 from .header_bytes import hashed_header
+from .room import room
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -22,30 +24,62 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+_SMALL_GAP = 65_536  # bytes that are read along, rather than reading twice
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def read_tensors(path: str | os.PathLike[str], header: Header, names: Iterable[str]) -> dict[str, Tensor]:
     """The tensors called `names`, in the file's own types, at places that `read_header` has checked.
 
+    What lies side by side in the file is read at once, and lies side by side in memory.
+
     Raises:
         AdapterFileError: the file shrank since its header was read, or cannot be read.
     """
     tensors: dict[str, Tensor] = {}
     try:
-        with Path(path).open("rb") as file:
-            for name in sorted(names, key=lambda n: header.tensors[n].start):
-                entry = header.tensors[name]
-                buffer = bytearray(entry.stop - entry.start)
-                file.seek(header.data_start + entry.start)
-                if file.readinto(buffer) != len(buffer):
+        with Path(path).open("rb", buffering=0) as file:
+            for run in _runs(header, names):
+                start, stop = header.tensors[run[0]].start, header.tensors[run[-1]].stop
+                buffer = room(stop - start)
+                file.seek(header.data_start + start)
+                if _fill(file, buffer) != stop - start:
                     raise AdapterFileError(f"{path}: the file was changed while it was read. Load it again.")
-                dtype = _DTYPES[entry.dtype]
-                flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.empty(0, dtype=dtype)
-                tensors[name] = flat.reshape(entry.shape)
+                for name in run:
+                    tensors[name] = _tensor(buffer, header.tensors[name], start)
     except OSError as error:
         raise AdapterFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
     return tensors
+
+
+def _runs(header: Header, names: Iterable[str]) -> list[list[str]]:
+    """The names in the order of the file, a new list after each gap that is worth a read of its own."""
+    runs: list[list[str]] = []
+    end = -1
+    for name in sorted(names, key=lambda name: header.tensors[name].start):
+        entry = header.tensors[name]
+        if end < 0 or entry.start - end > _SMALL_GAP:
+            runs.append([])
+        runs[-1].append(name)
+        end = entry.stop
+    return runs
+
+
+def _fill(file: FileIO, buffer: Tensor) -> int:
+    """Read until the buffer (bytes) is full or the file ends; how many bytes there were."""
+    view = memoryview(buffer.numpy())
+    done = 0
+    while done < len(view) and (count := file.readinto(view[done:])):
+        done += count
+    return done
+
+
+def _tensor(buffer: Tensor, entry: TensorEntry, start: int) -> Tensor:
+    mine = buffer[entry.start - start : entry.stop - start]
+    dtype = _DTYPES[entry.dtype]
+    if mine.storage_offset() % dtype.itemsize:  # some writers align nothing
+        mine = mine.clone()
+    return mine.view(dtype).view(entry.shape)
 
 
 def write_tensors(

@@ -27,7 +27,7 @@ from .formats.embedded import parse_word
 from .formats.spelling import spellings
 from .header import Header
 from .lowrank import LowRank, is_finite
-from .matching import Group, fit, group_tensors, refuse_other_architectures
+from .matching import Group, fit, group_tensors, refuse_nan, refuse_other_architectures
 from .report import AdapterWarning, LoadReport
 from .source import Source, open_sources
 from .updates import Built, Update
@@ -39,7 +39,10 @@ None for a module of unknown size.
 
 
 def load_adapter(path: str | os.PathLike[str], modules: Modules, *, name: str | None = None) -> Adapter:
-    """Read the adapter at `path` for a model whose modules are `modules`; factors are float32 on the CPU.
+    """Read the adapter at `path` for a model whose modules are `modules`.
+
+    Factors of a plain LoRA stay in the file's own type where that is float16, bfloat16 or float32, and lie
+    side by side in memory; everything else becomes float32. All on the CPU.
 
     Warns with `AdapterWarning` when only some modules fit; `load_adapter_report` lists them all.
 
@@ -97,6 +100,7 @@ def _read(source: Source, modules: Modules) -> _Part:
     _refuse_other_text(source, live)
     wanted = [g for g in groups if g.target and not g.unsupported]
     tensors = read_tensors(path, header, [key for g in wanted for key in g.keys.values()])
+    refuse_nan(path, tensors)
     fitting: list[tuple[str, str, Built]] = []
     matched: list[str] = []
     unmatched: list[str] = []

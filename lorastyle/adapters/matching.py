@@ -18,8 +18,11 @@ from .formats.embedded import parse_word
 from .formats.spelling import Spellings
 from .header import Header
 from .lowrank import LowRank, is_finite
+from .spans import spans
 from .updates import Built, build
 
+_PLAIN = {"down", "up", "alpha", "scale"}  # the roles of a plain LoRA
+_HELD = (torch.float32, torch.float16, torch.bfloat16)  # types that factors are kept in as they are
 _TRANSFORMER = ("transformer.", "lora_transformer_", "lycoris_transformer_blocks_", "lora_te3_")
 
 
@@ -45,18 +48,16 @@ class Group:
         metadata: Mapping[str, str],
         shape: tuple[int, ...] | None,
     ) -> Built:
-        """The updates these tensors make, in float32.
+        """The updates these tensors make: plain factors in the file's own type, everything else in float32.
+
+        Args:
+            tensors: by key, and finite.
 
         Raises:
-            AdapterFileError: a factor is missing, holds NaN, or does not fit the other.
+            AdapterFileError: a factor is missing, or does not fit the other.
         """
-        parts = {role: _floating(tensors[key]) for role, key in self.keys.items()}
-        for role, tensor in parts.items():
-            if tensor.is_floating_point() and not is_finite(tensor):
-                raise AdapterFileError(
-                    f"{path}: {self.keys[role]} holds NaN or infinity, which turns every picture black. "
-                    "Use an earlier checkpoint, or train again with a lower learning rate."
-                )
+        plain = self.keys.keys() <= _PLAIN
+        parts = {role: _floating(tensors[key], plain) for role, key in self.keys.items()}
         component, module = self.target or ("", self.spelled)
 
         def default_alpha(rank: int) -> float:
@@ -75,8 +76,28 @@ class Group:
             raise AdapterFileError(f"{path}: {self.spelled}: {reason}.") from error
 
 
-def _floating(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype in (torch.int16, torch.int32, torch.int64) else tensor.float()
+def _floating(tensor: Tensor, plain: bool) -> Tensor:
+    dtype = tensor.dtype
+    if dtype in (torch.int16, torch.int32, torch.int64) or (plain and dtype in _HELD):
+        return tensor
+    return tensor.float()
+
+
+def refuse_nan(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Are all numbers finite?
+
+    Raises:
+        AdapterFileError: a tensor holds NaN or infinity.
+    """
+    floating = [tensor for tensor in tensors.values() if tensor.is_floating_point()]
+    if all(is_finite(span.flat) for span in spans(floating)):
+        return
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not is_finite(tensor):
+            raise AdapterFileError(
+                f"{path}: {key} holds NaN or infinity, which turns every picture black. "
+                "Use an earlier checkpoint, or train again with a lower learning rate."
+            )
 
 
 def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Group], list[str]]:

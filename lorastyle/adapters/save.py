@@ -198,7 +198,7 @@ def _compare(adapter: Adapter, rounded: Adapter, written: Path, dtype: str) -> N
     for component, path, meant in rounded.updates():
         stored = again.components[component][path]
         for factor, value in (("down", meant.down), ("up", meant.up)):
-            if not torch.equal(value.float(), getattr(stored, factor)):
+            if not torch.equal(value.float(), getattr(stored, factor).float()):
                 raise _differs(f"{factor} of {component} {path} changed on its way to the disk")
     for component, path, update in rounded.dense_updates():
         found = again.dense[component][path].tensors()
