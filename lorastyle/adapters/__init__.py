@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from .adapter import Adapter
     from .compare import Comparison, compare_adapters
     from .convert import Conversion, convert_adapter, known_modules
+    from .fresh_memory import room
     from .load import Modules, load_adapter, load_adapter_report
     from .lowrank import LowRank, Spectrum, is_finite
     from .report import AdapterWarning, LoadReport
     from .resize import Resized, ResizedFile, Shrunk, resize_adapter, shrink
     from .save import save_adapter
+    from .side_by_side import Span, spans
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "Resized",
     "ResizedFile",
     "Shrunk",
+    "Span",
     "Spectrum",
     "TensorEntry",
     "Update",
@@ -78,9 +81,11 @@ __all__ = [
     "read_header",
     "read_info",
     "resize_adapter",
+    "room",
     "save_adapter",
     "set_metadata",
     "shrink",
+    "spans",
     "thumbnail",
     "without_private",
     "write_sidecars",
@@ -103,6 +108,7 @@ _NEEDS_TORCH = {
     "Resized": "resize",
     "ResizedFile": "resize",
     "Shrunk": "resize",
+    "Span": "side_by_side",
     "Spectrum": "lowrank",
     "Update": "updates",
     "compare_adapters": "compare",
@@ -112,8 +118,10 @@ _NEEDS_TORCH = {
     "load_adapter": "load",
     "load_adapter_report": "load",
     "resize_adapter": "resize",
+    "room": "fresh_memory",
     "save_adapter": "save",
     "shrink": "resize",
+    "spans": "side_by_side",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from io import FileIO
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,9 +15,9 @@ from torch import Tensor
 from lorastyle.errors import AdapterFileError
 
 from .atomic import atomic_write
+from .fresh_memory import room
 from .header import DTYPE_BYTES, Header, TensorEntry
 from .header_bytes import hashed_header
-from .room import room
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -67,7 +68,7 @@ def _runs(header: Header, names: Iterable[str]) -> list[list[str]]:
 
 def _fill(file: FileIO, buffer: Tensor) -> int:
     """Read until the buffer (bytes) is full or the file ends; how many bytes there were."""
-    view = memoryview(buffer.numpy())
+    view = memoryview(cast(Any, buffer.numpy()))
     done = 0
     while done < len(view) and (count := file.readinto(view[done:])):
         done += count

@@ -18,7 +18,7 @@ from .formats.embedded import parse_word
 from .formats.spelling import Spellings
 from .header import Header
 from .lowrank import LowRank, is_finite
-from .spans import spans
+from .side_by_side import spans
 from .updates import Built, build
 
 _PLAIN = {"down", "up", "alpha", "scale"}  # the roles of a plain LoRA

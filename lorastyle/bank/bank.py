@@ -23,11 +23,14 @@ from .checks import (
 )
 from .frozen import Frozen
 from .fuse import check_fusable, fused_weight
+from .gates import Gates
 from .layers import GatedLayer, Trainable, factor_shapes
+from .mix import Mix, Scales
 from .patches import Patches
-from .residents import Resident, check_components, fit_adapter, refuse_other_banks, refuse_shared
-from .slots import Slot, wrap
+from .residents import Resident, check_components, fit_adapter, refuse_shared
+from .slots import Restacked, Slot, wrap
 from .targets import select_targets
+from .tree import Tree
 
 
 class AdapterBank:
@@ -53,7 +56,8 @@ class AdapterBank:
     def __init__(self, components: Mapping[str, nn.Module]) -> None:
         self._components = check_components(components)
         self._adapters: dict[str, Adapter] = {}
-        self._scales: dict[str, dict[str, float]] = {}
+        self._mix = Mix({})
+        self._gates = Gates()
         self._slots: dict[GatedLayer, Slot] = {}
         self._trainable: str | None = None
         self._trained: list[Slot] = []  # where the trainable lives, in the order of its targets
@@ -67,12 +71,12 @@ class AdapterBank:
     @property
     def names(self) -> tuple[str, ...]:
         """The adapters, in order of arrival."""
-        return tuple(self._scales)
+        return tuple(self._mix.scales)
 
     @property
     def scales(self) -> dict[str, dict[str, float]]:
         """A copy: {adapter: {component: scale}}, for the components that the adapter changes."""
-        return {name: dict(by_component) for name, by_component in self._scales.items()}
+        return {name: dict(by_component) for name, by_component in self._mix.scales.items()}
 
     @property
     def trainable(self) -> str | None:
@@ -84,7 +88,7 @@ class AdapterBank:
         return self._fused
 
     def __repr__(self) -> str:
-        listed = ", ".join(f"{name}: {scales}" for name, scales in self._scales.items())
+        listed = ", ".join(f"{name}: {scales}" for name, scales in self.scales.items())
         return f"AdapterBank({', '.join(self._components)}; {listed or 'no adapters'})"
 
     # ---- coming and going ------------------------------------------------------------------------------
@@ -104,17 +108,16 @@ class AdapterBank:
             AdapterError: the name is taken, the scale is not finite, or the bank is fused.
         """
         self._check_can_change(f"add {adapter.name!r}")
-        refuse_other_banks(self._components, self._slots)
-        free_name(adapter.name, self._scales)
+        tree = self._tree()
+        free_name(adapter.name, self.names)
         scale = finite_scale(adapter.name, scale)
-        residents, dense = fit_adapter(adapter, self._components)
+        residents, dense = fit_adapter(adapter, self._components, tree)
         with self._or_leave(adapter.name):
             self._adapters[adapter.name] = adapter
-            places = (*residents, *dense)
-            self._scales[adapter.name] = dict.fromkeys((place.component for place in places), scale)
-            self._settle(adapter.name, residents)
+            self._settle(adapter.name, residents, tree)
             self._patches.add(adapter.name, dense)
-            self._patches.refresh(self._scales)
+            components = dict.fromkeys((place.component for place in (*residents, *dense)), scale)
+            self._arrive(adapter.name, components)
 
     def create(
         self,
@@ -144,8 +147,8 @@ class AdapterBank:
             AdapterError: the name is taken, a number is out of range, or another adapter is being trained.
         """
         self._check_can_change(f"create {name!r}")
-        refuse_other_banks(self._components, self._slots)
-        free_name(name, self._scales)
+        tree = self._tree()
+        free_name(name, self.names)
         if self._trainable is not None:
             raise AdapterError(
                 f"{self._trainable!r} is being trained already, and a bank trains one adapter at a time. "
@@ -161,14 +164,15 @@ class AdapterBank:
             c: select_targets(component_of(c, self._components), patterns, c)
             for c, patterns in targets.items()
         }
-        residents = [Resident(c, path, None) for c, chosen in paths.items() for path in chosen]
-        refuse_shared(name, residents, self._components)
+        residents = [
+            Resident(c, path, tree.modules[c][path], None) for c, chosen in paths.items() for path in chosen
+        ]
+        refuse_shared(name, residents)
         with self._or_leave(name), torch.inference_mode(False):
             self._trainable = name
-            with self._patches.lifted(self._scales):
+            with self._patches.lifted():
                 self._frozen.freeze(self._components.values())
-            self._scales[name] = dict.fromkeys(paths, 1.0)
-            self._trained = self._settle(name, residents)
+            self._trained = self._settle(name, residents, tree)
             generator = torch.Generator().manual_seed(seed)
             for slot in self._trained:
                 down, up = factor_shapes(slot.layer.base, rank)
@@ -176,7 +180,7 @@ class AdapterBank:
                     down, up, scale=scale, dropout=dropout, generator=generator, device=slot.layer.device
                 )
                 slot.layer.set_trainable(fresh)
-                slot.refresh(self._scales)
+            self._arrive(name, dict.fromkeys(paths, 1.0))
 
     def remove(self, name: str) -> None:
         """Send an adapter away. Modules that no other adapter uses are the base's own again.
@@ -185,23 +189,8 @@ class AdapterBank:
             AdapterError: no adapter has this name, or the bank is fused.
         """
         self._check_can_change(f"remove {name!r}")
-        known_name(name, self._scales)
-        if name == self._trainable:
-            self._trainable = None
-            self._trained = []
-            self._frozen.thaw()
-        del self._scales[name]
-        self._adapters.pop(name, None)
-        self._patches.remove(name, self._scales)
-        for slot in list(self._slots.values()):
-            left = slot.residents.pop(name, None)
-            if not slot.residents:
-                slot.unwrap()
-                del self._slots[slot.layer]
-            elif left is not None:
-                if left.update is None:
-                    slot.layer.set_trainable(None)
-                slot.refresh(self._scales)
+        known_name(name, self.names)
+        self._leave(name)
 
     def detach(self) -> None:
         """Send every adapter away: the model has the same module objects as before, with the same bits."""
@@ -228,19 +217,7 @@ class AdapterBank:
             AdapterError: an unknown adapter or component, a scale that is not finite, or the bank is fused.
         """
         self._check_can_change("set scales")
-        new = with_scales(self.scales, scales, self._components)
-        changed = [s for s in self._slots.values() if any(name in scales for name in s.residents)]
-        before, self._scales = self._scales, new
-        try:
-            for slot in changed:
-                slot.refresh(new)
-            self._patches.refresh(new)
-        except BaseException:  # no memory to stack what was switched on
-            self._scales = before
-            for slot in changed:
-                slot.refresh(before)
-            self._patches.refresh(before)
-            raise
+        self._apply(replace(self._mix, scales=with_scales(self._mix.scales, scales, self._components)))
 
     @contextmanager
     def scaled(self, scales: Mapping[str, float | Mapping[str, float]]) -> Generator[None]:
@@ -252,7 +229,7 @@ class AdapterBank:
         finally:
             fused = self._fused
             self.restore()
-            self.set_scales({name: former for name, former in before.items() if name in self._scales})
+            self.set_scales({name: former for name, former in before.items() if name in self.names})
             if fused:
                 self.fuse()
 
@@ -263,7 +240,7 @@ class AdapterBank:
         self.restore()
         self._bypass(+1)
         try:
-            with self._patches.lifted(self._scales):
+            with self._patches.lifted():
                 yield
         finally:
             self._bypass(-1)
@@ -282,7 +259,7 @@ class AdapterBank:
         Raises:
             AdapterError: no adapter has this name, it is not the one being trained, or an unknown component.
         """
-        known_name(name, self._scales)
+        known_name(name, self.names)
         if name != self._trainable:
             trained = f"only {self._trainable!r} is trained" if self._trainable else "none is being trained"
             raise AdapterError(f"{name!r} is frozen and has no parameters; {trained}.")
@@ -301,7 +278,7 @@ class AdapterBank:
         Raises:
             AdapterError: no adapter has this name.
         """
-        known_name(name, self._scales)
+        known_name(name, self.names)
         if name != self._trainable:
             adapter = self._adapters[name]
             return replace(adapter, name=name, metadata={**adapter.metadata, **metadata})
@@ -327,7 +304,8 @@ class AdapterBank:
             return
         if self._disabled:
             raise AdapterError("Cannot fuse inside disabled(), where the base draws alone; leave it first.")
-        active = [(slot, updates) for slot in self._slots.values() if (updates := slot.updates(self._scales))]
+        scales = _constant(self._mix, "fuse")
+        active = [(slot, updates) for slot in self._slots.values() if (updates := slot.updates(scales))]
         for slot, _ in active:
             check_fusable(slot.layer, str(slot))
         self._fused = True
@@ -336,7 +314,7 @@ class AdapterBank:
             with torch.inference_mode(False):
                 for slot, updates in active:
                     base = slot.layer.base
-                    dense = self._patches.dense(base, self._scales)
+                    dense = self._patches.dense(base)
                     slot.layer.fuse(fused_weight(self._patches.original(base), updates, dense))
         except BaseException:
             self.restore()
@@ -361,33 +339,75 @@ class AdapterBank:
 
     # ---- inside ----------------------------------------------------------------------------------------
 
+    def _tree(self) -> Tree:
+        """The model as it is now.
+
+        Raises:
+            AdapterError: another bank's adapters are on it.
+        """
+        tree = Tree.of(self._components)
+        tree.refuse_other_banks(self._slots)
+        return tree
+
+    def _apply(self, mix: Mix) -> None:
+        """Make this the setting, or, where that fails, leave everything as it is."""
+        changed = mix.used_columns != self._mix.used_columns
+        restacked = Restacked.of(self._slots.values() if changed else (), mix)
+        if self._patches:
+            self._patches.refresh(_constant(mix, "add to the weights"))
+        self._mix = mix
+        restacked.move_in()
+        if changed:
+            self._gates.lay_out(self._slots.values())
+        self._gates.write(mix)
+
+    def _arrive(self, name: str, scales: dict[str, float]) -> None:
+        """Open the gates of an adapter that has moved in."""
+        self._apply(replace(self._mix, scales={**self._mix.scales, name: scales}))
+
     @contextmanager
     def _or_leave(self, name: str) -> Generator[None]:
         """Should moving in fail half way, for want of memory, nothing of the adapter stays."""
         try:
             yield
         except BaseException:
-            if name in self._scales:
-                self.remove(name)
+            self._leave(name)
             raise
 
-    def _settle(self, name: str, residents: Sequence[Resident]) -> list[Slot]:
-        """Wrap what is not wrapped yet and move the residents in."""
-        slots = self._slots_for(residents)
-        for slot, resident in zip(slots, residents, strict=True):
-            slot.residents[name] = resident
-            if resident.update is not None:
-                slot.refresh(self._scales)
-        return slots
+    def _leave(self, name: str) -> None:
+        if name == self._trainable:
+            self._trainable = None
+            self._trained = []
+            self._frozen.thaw()
+        self._adapters.pop(name, None)
+        self._mix = replace(self._mix, scales={n: s for n, s in self._mix.scales.items() if n != name})
+        self._patches.remove(name)
+        for slot in list(self._slots.values()):
+            left = slot.residents.pop(name, None)
+            slot.weights.pop(name, None)
+            if not slot.residents:
+                slot.unwrap()
+                del self._slots[slot.layer]
+            elif left is not None and left.update is None:
+                slot.layer.set_trainable(None)
+        Restacked.of(self._slots.values(), self._mix).move_in()
+        self._gates.lay_out(self._slots.values())
+        self._gates.write(self._mix)
 
-    def _slots_for(self, residents: Sequence[Resident]) -> list[Slot]:
-        modules = [self._components[r.component].get_submodule(r.path) for r in residents]
-        fresh = [module for module in modules if not isinstance(module, GatedLayer)]
-        slots = wrap(fresh, self._components.values())
+    def _settle(self, name: str, residents: Sequence[Resident], tree: Tree) -> list[Slot]:
+        """Wrap what is not wrapped yet and move the residents in, behind closed gates."""
+        fresh = [r.module for r in residents if not isinstance(r.module, GatedLayer)]
+        slots = wrap(fresh, tree.places)
         for slot in slots.values():
             slot.layer.bypass(self._disabled > 0)
             self._slots[slot.layer] = slot
-        return [self._slots[m] if isinstance(m, GatedLayer) else slots[id(m)] for m in modules]
+        settled = [
+            self._slots[r.module] if isinstance(r.module, GatedLayer) else slots[id(r.module)]
+            for r in residents
+        ]
+        for slot, resident in zip(settled, residents, strict=True):
+            slot.residents[name] = resident
+        return settled
 
     def _bypass(self, step: int) -> None:
         self._disabled += step
@@ -397,3 +417,18 @@ class AdapterBank:
     def _check_can_change(self, what: str) -> None:
         if self._fused:
             raise AdapterError(f"Cannot {what} while the bank is fused; call restore() first.")
+
+
+def _constant(mix: Mix, what: str) -> Scales:
+    """The one strength of each adapter and component.
+
+    Raises:
+        AdapterError: it differs between the samples of the batch, which share their weights.
+    """
+    try:
+        return mix.constant()
+    except ValueError as error:
+        raise AdapterError(
+            f"Cannot {what}: the scale of {str(error)!r} differs between the pictures of the batch, which "
+            "share the weights. Draw them one by one."
+        ) from error

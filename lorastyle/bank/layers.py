@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from lorastyle.adapters import LowRank, is_finite
+from lorastyle.adapters import LowRank
 from lorastyle.errors import AdapterError
+
+from .stacks import Stack, Wanted, make_stacks
 
 
 class Trainable(nn.Module):
@@ -93,6 +95,11 @@ class GatedLayer(nn.Module):
     down: Tensor | None
     up: Tensor | None
     gate: Tensor | None
+    _bypassed = False
+    _original: tuple[nn.Parameter, ...] = ()  # a tuple, or it would be a parameter of the layer
+    # Which sides to compute. Decided when the gate is set, so that a call reads no tensor to find out.
+    _stack_on = False
+    _trainable_on = False
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
@@ -102,11 +109,6 @@ class GatedLayer(nn.Module):
         self.register_buffer("up", None, persistent=False)
         self.register_buffer("gate", None, persistent=False)
         self.training = base.training
-        self._bypassed = False
-        self._original: tuple[nn.Parameter, ...] = ()  # a tuple, or it would be a parameter of the layer
-        # Which sides to compute. Decided when the gate is set, so that a call reads no tensor to find out.
-        self._stack_on = False
-        self._trainable_on = False
 
     # ---- what a call does ------------------------------------------------------------------------------
 
@@ -166,35 +168,35 @@ class GatedLayer(nn.Module):
         frozen = 0 if self.down is None else self.down.shape[0]
         return frozen + (0 if self.trainable is None else self.trainable.rank)
 
-    @torch.no_grad()
     def stack(self, updates: Sequence[LowRank]) -> None:
-        """Make these the frozen residents, and open the gate. `up` takes alpha / rank in, in float32.
-
-        Beside float16 weights the factors are balanced, and held in float32 where that is not enough: what
-        fused mode can draw must not overflow here.
-        """
+        """Make these the frozen residents, and open the gate."""
         with torch.inference_mode(False):  # or the buffers could never be used in training
-            down = up = None
-            if updates:
-                scaled = [LowRank(u.down.float(), u.up.float() * u.scale, float(u.rank)) for u in updates]
-                if self.dtype is torch.float16:
-                    scaled = [update.balanced() for update in scaled]
-                down = torch.cat([update.down for update in scaled])
-                up = torch.cat([update.up for update in scaled], dim=1)
-                dtype = self.dtype
-                if dtype is torch.float16 and not (is_finite(down.to(dtype)) and is_finite(up.to(dtype))):
-                    dtype = torch.float32
-                down = down.to(self.device, dtype).contiguous()
-                up = up.to(self.device, dtype).contiguous()
-            self.down, self.up = down, up  # both or, where memory is short, neither
-            self.set_gate(torch.ones(self.rank))
+            made = make_stacks([Wanted(updates, self.device, self.dtype)]) if updates else [None]
+        self.hold(made[0])
+        self.set_gate(torch.ones(self.rank))
+
+    def hold(self, stack: Stack | None) -> None:
+        """Make these the factors of the frozen residents; their gate is closed until it is set."""
+        buffers = self._buffers  # past nn.Module's own checks: this is done to hundreds of layers at a time
+        buffers["down"], buffers["up"] = (None, None) if stack is None else stack
+        self.use_gate(None, False)
+
+    def use_gate(self, gate: Tensor | None, on: bool) -> None:
+        """Read the gate of the frozen residents from this tensor, which its owner may write to.
+
+        Args:
+            gate: as `set_gate` takes it, of the stack's device and type; None where there is no stack.
+            on: whether to compute them at all.
+        """
+        self._buffers["gate"] = gate
+        self._stack_on = on
 
     def set_trainable(self, trainable: Trainable | None) -> None:
-        """Make this the resident being trained, or none, and open the gate."""
+        """Make this the resident being trained, or none, and open its part of the gate."""
         self.trainable = trainable
         if trainable is not None:
             trainable.train(self.training)
-        self.set_gate(torch.ones(self.rank))
+        self.set_trained_gate(torch.ones(0 if trainable is None else trainable.rank))
 
     @torch.no_grad()
     def set_gate(self, gate: Tensor) -> None:
@@ -218,12 +220,18 @@ class GatedLayer(nn.Module):
             )
         with torch.inference_mode(False):
             split = 0 if self.down is None else self.down.shape[0]
-            frozen, own = gate[..., :split], gate[..., split:]
-            self._stack_on = bool(frozen.any())
-            self._trainable_on = bool(own.any())
-            self.gate = None if self.down is None else frozen.to(self.device, self.dtype, copy=True)
-            if self.trainable is not None:
-                self.trainable.gate = own.to(self.trainable.down.device, torch.float32, copy=True)
+            frozen = gate[..., :split]
+            self.use_gate(
+                None if self.down is None else frozen.to(self.device, self.dtype, copy=True),
+                bool(frozen.any()),
+            )
+            self.set_trained_gate(gate[..., split:])
+
+    def set_trained_gate(self, gate: Tensor) -> None:
+        """Set the trainable resident's part of the gate; see `set_gate`."""
+        self._trainable_on = bool(gate.any())
+        if self.trainable is not None:
+            self.trainable.gate = gate.to(self.trainable.down.device, torch.float32, copy=True)
 
     @property
     def device(self) -> torch.device:

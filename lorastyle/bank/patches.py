@@ -7,17 +7,15 @@ and put back, so leaving changes no bit.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from .mix import Scales
 from .residents import DenseResident
-
-Scales = Mapping[str, Mapping[str, float]]
-"""{adapter: {component: scale}}"""
 
 
 @dataclass(eq=False)
@@ -30,7 +28,9 @@ class _Patch:
     applied: tuple[tuple[str, float], ...] = ()
 
     def wanted(self, scales: Scales) -> tuple[tuple[str, float], ...]:
-        pairs = ((name, scales[name][resident.component]) for name, resident in self.residents.items())
+        """The residents that are on, with their scales; one that is just moving in, or out, has none."""
+        at_home = ((name, r) for name, r in self.residents.items() if name in scales)
+        pairs = ((name, scales[name][resident.component]) for name, resident in at_home)
         return tuple((name, scale) for name, scale in pairs if scale != 0)
 
     def apply(self, wanted: tuple[tuple[str, float], ...]) -> None:
@@ -94,6 +94,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._patches: dict[int, _Patch] = {}  # by the module's id
+        self._scales: Scales = {}
         self._lifted = 0
 
     def __len__(self) -> int:
@@ -105,21 +106,28 @@ class Patches:
             patch = self._patches.setdefault(id(resident.module), _Patch(resident.module))
             patch.residents[name] = resident
 
-    def remove(self, name: str, scales: Scales) -> None:
+    def remove(self, name: str) -> None:
         """Send an adapter away: weights that no other adapter changes are the module's own again."""
         for key, patch in list(self._patches.items()):
             if patch.residents.pop(name, None) is None:
                 continue
             if patch.residents:
-                self._apply(patch, scales)
+                self._apply(patch)
             else:
                 patch.restore()
                 del self._patches[key]
 
     def refresh(self, scales: Scales) -> None:
-        """Bring the weights up to date."""
-        for patch in self._patches.values():
-            self._apply(patch, scales)
+        """Bring the weights to these scales, or, where that fails, leave them as they are."""
+        before, self._scales = self._scales, scales
+        try:
+            for patch in self._patches.values():
+                self._apply(patch)
+        except BaseException:  # no memory for a weight
+            self._scales = before
+            for patch in self._patches.values():
+                self._apply(patch)
+            raise
 
     def original(self, module: nn.Module) -> Tensor:
         """The module's own weight, whatever stands in for it."""
@@ -129,13 +137,13 @@ class Patches:
         assert isinstance(module.weight, Tensor)
         return module.weight
 
-    def dense(self, module: nn.Module, scales: Scales) -> Tensor | None:
+    def dense(self, module: nn.Module) -> Tensor | None:
         """What the residents add to the module's own weight, in float32; None for nothing."""
         patch = self._patches.get(id(module))
-        return None if patch is None else patch.dense(patch.wanted(scales))
+        return None if patch is None else patch.dense(patch.wanted(self._scales))
 
     @contextmanager
-    def lifted(self, scales: Scales) -> Generator[None]:
+    def lifted(self) -> Generator[None]:
         """For the length of a `with` block, the modules' own weights."""
         self._lifted += 1
         for patch in self._patches.values():
@@ -144,8 +152,9 @@ class Patches:
             yield
         finally:
             self._lifted -= 1
-            self.refresh(scales)
+            for patch in self._patches.values():
+                self._apply(patch)
 
-    def _apply(self, patch: _Patch, scales: Scales) -> None:
+    def _apply(self, patch: _Patch) -> None:
         if not self._lifted:
-            patch.apply(patch.wanted(scales))
+            patch.apply(patch.wanted(self._scales))

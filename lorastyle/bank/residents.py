@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,18 +14,20 @@ from lorastyle.errors import AdapterError, BaseMismatchError, near_miss
 from .fuse import replaceable
 from .layers import GatedLayer, factor_shapes
 from .targets import adaptable_modules
+from .tree import Tree
 
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True, eq=False)
 class Resident:
-    """One adapter's place at one module. `update` is None for the adapter being trained: its layer holds
-    it.
+    """One adapter's place at one module, or at the gated layer around it. `update` is None for the adapter
+    being trained: its layer holds it.
     """
 
     component: str
     path: str
+    module: nn.Module
     update: LowRank | None
 
 
@@ -53,27 +55,12 @@ def check_components(components: Mapping[str, nn.Module]) -> dict[str, nn.Module
             raise AdapterError(f"Unknown component {name!r}; allowed are {', '.join(COMPONENTS)}.{hint}")
         if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(f"Component {name!r} is a {type(model).__name__}, not a torch module.")
-    refuse_other_banks(components, ())
+    Tree.of(components).refuse_other_banks()
     return {name: cast(nn.Module, getattr(model, "_orig_mod", model)) for name, model in components.items()}
 
 
-def refuse_other_banks(components: Mapping[str, nn.Module], own: Container[nn.Module]) -> None:
-    """Gated layers belong to one bank: what another one holds is not touched.
-
-    Raises:
-        AdapterError: a gated layer that is not among `own`.
-    """
-    for name, model in components.items():
-        for path, part in model.named_modules():
-            if isinstance(part, GatedLayer) and part not in own:
-                raise AdapterError(
-                    f"{name} has another bank's adapters on it (at {path}). "
-                    "Use that bank, or detach() it first."
-                )
-
-
 def fit_adapter(
-    adapter: Adapter, components: Mapping[str, nn.Module]
+    adapter: Adapter, components: Mapping[str, nn.Module], tree: Tree
 ) -> tuple[list[Resident], list[DenseResident]]:
     """The adapter's updates, each in the shape that its module wants: those of low rank, and the others.
 
@@ -94,41 +81,36 @@ def fit_adapter(
     residents: list[Resident] = []
     problems: list[str] = []
     for component, updates in adapter.components.items():
-        model = components[component]
-        names = tuple(adaptable_modules(model)) if updates else ()
+        model, modules = components[component], tree.modules[component]
         for path, update in updates.items():
-            place = f"{component}.{path}"
-            try:
-                module = _submodule(model, path)
-            except AttributeError:
-                problems.append(f"{place} does not exist.{near_miss(path, names) if not problems else ''}")
+            module = modules.get(path)
+            if module is None:
+                hint = "" if problems else near_miss(path, tuple(adaptable_modules(model)))
+                problems.append(f"{component}.{path} does not exist.{hint}")
                 continue
             base = module.base if isinstance(module, GatedLayer) else module
             try:
                 fitted = _reshaped(update, base)
             except AdapterError as error:
-                problems.append(f"{place}: {error}")
+                problems.append(f"{component}.{path}: {error}")
                 continue
-            residents.append(Resident(component, path, fitted))
-    dense = _fit_dense(adapter, components, problems)
+            residents.append(Resident(component, path, module, fitted))
+    dense = _fit_dense(adapter, tree, problems)
     if problems:
         raise BaseMismatchError(_mismatch(adapter, problems))
     if not residents and not dense:
         raise AdapterError(f"Adapter {adapter.name!r} changes no module.")
-    refuse_shared(adapter.name, residents, components)
-    refuse_shared(adapter.name, dense, components)
+    refuse_shared(adapter.name, residents)
+    refuse_shared(adapter.name, dense)
     return residents, dense
 
 
-def _fit_dense(
-    adapter: Adapter, components: Mapping[str, nn.Module], problems: list[str]
-) -> list[DenseResident]:
+def _fit_dense(adapter: Adapter, tree: Tree, problems: list[str]) -> list[DenseResident]:
     found: list[DenseResident] = []
     for component, path, update in adapter.dense_updates():
         place = f"{component}.{path}"
-        try:
-            module = _submodule(components[component], path)
-        except AttributeError:
+        module = tree.modules[component].get(path)
+        if module is None:
             problems.append(f"{place} does not exist.")
             continue
         module = module.base if isinstance(module, GatedLayer) else module
@@ -149,9 +131,7 @@ def _fit_dense(
     return found
 
 
-def refuse_shared(
-    name: str, residents: Sequence[Resident | DenseResident], components: Mapping[str, nn.Module]
-) -> None:
+def refuse_shared(name: str, residents: Sequence[Resident | DenseResident]) -> None:
     """An adapter lives at a module once, however many paths lead there.
 
     Raises:
@@ -159,29 +139,12 @@ def refuse_shared(
     """
     seen: dict[int, str] = {}
     for resident in residents:
-        module = _submodule(components[resident.component], resident.path)
         place = f"{resident.component}.{resident.path}"
-        if other := seen.get(id(module)):
+        if other := seen.get(id(resident.module)):
             raise AdapterError(
                 f"Adapter {name!r} changes one shared module twice, as {other} and as {place}."
             )
-        seen[id(module)] = place
-
-
-def _submodule(model: nn.Module, path: str) -> nn.Module:
-    """The module that hangs at the path, or the gated layer in its place.
-
-    Raises:
-        AttributeError: there is none; the inside of a gated layer is not for adapters.
-    """
-    module = model
-    for name in path.split("."):
-        if isinstance(module, GatedLayer):
-            raise AttributeError(path)
-        module = module.get_submodule(name) if name else None
-        if module is None:
-            raise AttributeError(path)
-    return module
+        seen[id(resident.module)] = place
 
 
 def _reshaped(update: LowRank, module: nn.Module) -> LowRank:

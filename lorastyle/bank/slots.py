@@ -11,22 +11,26 @@ from torch import nn
 from lorastyle.adapters import LowRank
 
 from .layers import GatedLayer, Trainable, gated
+from .mix import Mix, Scales
 from .residents import Resident
-
-Scales = Mapping[str, Mapping[str, float]]
-"""{adapter: {component: scale}}"""
+from .stacks import Stack, Wanted, make_stacks
+from .tree import Place
 
 
 @dataclass(eq=False)
 class Slot:
     """A layer and its residents, by adapter name, in order of arrival.
 
-    `places` are the (parent, attribute) pairs where the model holds the module: several for a shared one.
+    Attributes:
+        places: where the model holds the module: several for a shared one.
+        weights: {adapter: what multiplies its scale here}; 1 where it is not named.
+        stacked: the residents in the layer's stack.
     """
 
     layer: GatedLayer
-    places: list[tuple[nn.Module, str]]
+    places: list[Place]
     residents: dict[str, Resident] = field(default_factory=dict[str, Resident])
+    weights: dict[str, float] = field(default_factory=dict[str, float])
     stacked: tuple[str, ...] = ()
 
     @property
@@ -35,27 +39,16 @@ class Slot:
         assert found is not None
         return found
 
-    def scale(self, name: str, scales: Scales) -> float:
-        return scales[name][self.residents[name].component]
+    def weight(self, name: str) -> float:
+        return self.weights.get(name, 1.0)
 
-    def refresh(self, scales: Scales) -> None:
-        """Bring stack and gate up to date. Residents whose scale is zero are not stacked: they cost
-        nothing.
-        """
-        frozen: dict[str, LowRank] = {}
-        spans: list[tuple[float, int]] = []
-        for name, resident in self.residents.items():
-            scale = self.scale(name, scales)
-            if resident.update is not None and scale != 0:
-                frozen[name] = resident.update
-                spans.append((scale, resident.update.rank))
-        if tuple(frozen) != self.stacked:
-            self.layer.stack(list(frozen.values()))
-            self.stacked = tuple(frozen)
-        for name, resident in self.residents.items():
-            if resident.update is None and self.layer.trainable is not None:
-                spans.append((self.scale(name, scales), self.layer.trainable.rank))
-        self.layer.set_gate(torch.tensor([scale for scale, rank in spans for _ in range(rank)]))
+    def wanted(self, mix: Mix) -> tuple[str, ...]:
+        """The frozen residents to stack: those that are off cost nothing."""
+        return tuple(
+            name
+            for name, resident in self.residents.items()
+            if resident.update is not None and mix.used(name, resident.component) and self.weight(name) != 0
+        )
 
     def updates(self, scales: Scales) -> list[tuple[LowRank, float]]:
         """What the layer adds to its base: the factors as they were given, not as the stack's dtype rounds
@@ -64,7 +57,7 @@ class Slot:
         return [
             (resident.update or self.trainable.low_rank(), scale)
             for name, resident in self.residents.items()
-            if (scale := self.scale(name, scales)) != 0
+            if (scale := scales[name][resident.component] * self.weight(name)) != 0
         ]
 
     def unwrap(self) -> None:
@@ -78,20 +71,45 @@ class Slot:
         return f"{first.component}.{first.path}"
 
 
-def wrap(modules: Sequence[nn.Module], models: Iterable[nn.Module]) -> dict[int, Slot]:
-    """Put a gated layer in every place where the models hold these modules; {id of the module: its new
-    slot}.
-    """
-    wanted = {id(module) for module in modules}
-    places: dict[int, list[tuple[nn.Module, str]]] = {}
-    parents = {id(parent): parent for model in models for parent in model.modules()}
-    for parent in parents.values():
-        # not named_children(), which tells of a child that hangs in two places once
-        for attribute, child in parent._modules.items():  # pyright: ignore[reportPrivateUsage]
-            if id(child) in wanted:
-                places.setdefault(id(child), []).append((parent, attribute))
+def wrap(modules: Sequence[nn.Module], places: Mapping[int, list[Place]]) -> dict[int, Slot]:
+    """Put a gated layer in every place where these modules hang; {id of the module: its new slot}."""
     slots = {id(module): Slot(gated(module), places[id(module)]) for module in modules}
     for slot in slots.values():
         for parent, attribute in slot.places:
-            setattr(parent, attribute, slot.layer)
+            parent._modules[attribute] = slot.layer  # pyright: ignore[reportPrivateUsage]
     return slots
+
+
+@dataclass(frozen=True, eq=False)
+class Restacked:
+    """New stacks that are ready, and not yet in their layers."""
+
+    stacks: list[tuple[Slot, tuple[str, ...], Stack | None]]
+
+    @classmethod
+    def of(cls, slots: Iterable[Slot], mix: Mix) -> Restacked:
+        """For the slots whose residents in use are others than those that are stacked. Nothing changes."""
+        changed = [(slot, names) for slot in slots if (names := slot.wanted(mix)) != slot.stacked]
+        filled = [(slot, names) for slot, names in changed if names]
+        wanted = [
+            Wanted([_update(slot, name) for name in names], slot.layer.device, slot.layer.dtype)
+            for slot, names in filled
+        ]
+        with torch.inference_mode(False):  # or they could never be used in training
+            made = iter(make_stacks(wanted))
+        return cls([(slot, names, next(made) if names else None) for slot, names in changed])
+
+    def __bool__(self) -> bool:
+        return bool(self.stacks)
+
+    def move_in(self) -> None:
+        """Hand the layers their stacks, with closed gates."""
+        for slot, names, stack in self.stacks:
+            slot.layer.hold(stack)
+            slot.stacked = names
+
+
+def _update(slot: Slot, name: str) -> LowRank:
+    update = slot.residents[name].update
+    assert update is not None
+    return update

@@ -26,9 +26,12 @@ class Span:
     offsets: list[int]
 
     def like(self, flat: Tensor) -> list[Tensor]:
-        """The members' counterparts in another flat tensor of the same length."""
+        """The members' counterparts in another flat tensor of the same length.
+
+        Each is a tensor of its own, not a view to torch: torch.compile would guard what it is a view of.
+        """
         return [
-            flat.narrow(0, offset, member.numel()).view(member.shape)
+            flat.narrow(0, offset, member.numel()).view(member.shape).detach()
             for offset, member in zip(self.offsets, self.members, strict=True)
         ]
 
@@ -47,7 +50,7 @@ def spans(tensors: Iterable[Tensor]) -> list[Span]:
         else:
             found.append(_alone(tensor))
     for members in together.values():
-        offsets = [member.storage_offset() for member in members]
+        offsets = [int(member.storage_offset()) for member in members]
         first = min(offsets)
         size = max(o + m.numel() for o, m in zip(offsets, members, strict=True)) - first
         if len(members) == 1 or sum(m.numel() for m in members) < (1 - _MOST_GAPS) * size:
