@@ -92,6 +92,8 @@ class Trainable(nn.Module):
 class GatedLayer(nn.Module):
     """`y = base(x) + up((down x) * gate)`; see `GatedLinear` and `GatedConv2d` for the shapes."""
 
+    base: nn.Module
+    trainable: Trainable | None
     down: Tensor | None
     up: Tensor | None
     gate: Tensor | None
@@ -103,12 +105,11 @@ class GatedLayer(nn.Module):
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
-        self.base = base
-        self.trainable: Trainable | None = None
-        self.register_buffer("down", None, persistent=False)
-        self.register_buffer("up", None, persistent=False)
-        self.register_buffer("gate", None, persistent=False)
-        self.training = base.training
+        # Past nn.Module's own checks, as in `hold`.
+        self._modules.update(base=base, trainable=None)
+        self._buffers.update(down=None, up=None, gate=None)
+        self._non_persistent_buffers_set.update(self._buffers)
+        self.__dict__["training"] = base.training
 
     # ---- what a call does ------------------------------------------------------------------------------
 

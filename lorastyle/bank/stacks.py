@@ -18,6 +18,8 @@ from lorastyle.adapters import LowRank, Span, is_finite, room, spans
 
 _ALIGNED = 64  # bytes: what vector units and tensor cores load at once
 
+_PIECE = 1 << 20  # numbers
+
 Stack = tuple[Tensor, Tensor]
 """down (R, in) or (R, in, height, width); up (out, R) or (out, R, 1, 1), with alpha / rank taken in."""
 
@@ -74,15 +76,30 @@ def _brought(span: Span, device: torch.device, dtype: torch.dtype) -> list[Tenso
     step = _ALIGNED // dtype.itemsize
     if all(offset % step == 0 for offset in span.offsets):
         if flat.dtype != dtype:
-            flat = _empty(flat.numel(), device, dtype).copy_(flat)
+            flat = _fill(_empty(flat.numel(), device, dtype), flat)
         if flat.data_ptr() % _ALIGNED == 0 or device.type != "cpu":
             return span.like(flat)
     places = list(accumulate((-(-m.numel() // step) * step for m in span.members), initial=0))
     arena = _empty(places.pop(), device, dtype)
     views = Span(arena, span.members, places).like(arena)
     for view, member in zip(views, span.like(flat), strict=True):
-        view.copy_(member)
+        _fill(view, member)
     return views
+
+
+def _fill(out: Tensor, numbers: Tensor) -> Tensor:
+    """`out.copy_(numbers)`.
+
+    On a CPU torch makes bfloat16 of float16 number by number. By way of float32, in pieces that stay in the
+    cache, it is five times as fast, and the same bits.
+    """
+    slow = (numbers.dtype, out.dtype, out.device.type) == (torch.float16, torch.bfloat16, "cpu")
+    if not slow or out.numel() < _PIECE:
+        return out.copy_(numbers)
+    between = torch.empty(_PIECE)
+    for piece, source in zip(out.view(-1).split(_PIECE), numbers.reshape(-1).split(_PIECE), strict=True):
+        piece.copy_(between[: len(piece)].copy_(source))
+    return out
 
 
 def _empty(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -52,14 +52,20 @@ def adaptable_modules(model: nn.Module) -> dict[str, nn.Module]:
     that is reached twice appears under its first path.
     """
     found: dict[str, nn.Module] = {}
-    gated = tuple(path + "." for path, module in model.named_modules() if isinstance(module, GatedLayer))
-    for path, module in model.named_modules():
-        if not path or path.startswith(gated):
-            continue
-        inner = module.base if isinstance(module, GatedLayer) else module
-        if can_carry(inner):
-            found[path] = inner
+    _find(model, "", found, {id(model)})
     return found
+
+
+def _find(parent: nn.Module, prefix: str, found: dict[str, nn.Module], seen: set[int]) -> None:
+    for name, child in parent.named_children():
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
+        inner = child.base if isinstance(child, GatedLayer) else child
+        if can_carry(inner):
+            found[prefix + name] = inner
+        if not isinstance(child, GatedLayer):
+            _find(child, f"{prefix}{name}.", found, seen)
 
 
 def select_targets(model: nn.Module, patterns: Sequence[str], component: str) -> tuple[str, ...]:

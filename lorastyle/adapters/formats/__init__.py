@@ -5,6 +5,8 @@ To add one: a file here with a `Format`, and its line in `FORMATS`.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from . import comfy, diffusers, kohya, peft
 from .naming import COMPONENTS, Format, TensorName
 from .suffixes import UNSUPPORTED, split_suffix
@@ -14,6 +16,7 @@ FORMATS: tuple[Format, ...] = (kohya.FORMAT, diffusers.FORMAT, comfy.FORMAT, pef
 __all__ = ["COMPONENTS", "FORMATS", "UNSUPPORTED", "Format", "TensorName", "parse_name"]
 
 
+@lru_cache(maxsize=4096)  # a load asks for each key several times
 def parse_name(key: str) -> tuple[Format, TensorName] | None:
     """Take a tensor's key apart with the first format that knows it; None if it is no adapter tensor."""
     if (split := split_suffix(key)) is None:

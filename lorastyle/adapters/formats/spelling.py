@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from . import FORMATS
 
@@ -11,9 +12,14 @@ Spellings = Mapping[str, list[tuple[str, str]]]
 
 
 def spellings(modules: Mapping[str, Iterable[str]]) -> Spellings:
-    """Every name that any format has for the modules of a model."""
+    """Every name that any format has for the modules of a model; kept for its next file."""
+    return _spellings(tuple((component, tuple(paths)) for component, paths in modules.items()))
+
+
+@lru_cache(maxsize=8)
+def _spellings(modules: tuple[tuple[str, tuple[str, ...]], ...]) -> Spellings:
     found: dict[str, list[tuple[str, str]]] = {}
-    for component, paths in modules.items():
+    for component, paths in modules:
         for path in paths:
             for spelled in {name for fmt in FORMATS for name in fmt.spellings(component, path)}:
                 found.setdefault(spelled, []).append((component, path))
