@@ -18,7 +18,7 @@ from lorastyle.adapters import LowRank, Span, is_finite, room, spans
 
 _ALIGNED = 64  # bytes: what vector units and tensor cores load at once
 
-_PIECE = 1 << 20  # numbers
+_PIECE = 1 << 15  # numbers: what torch gives to one thread, which no busy machine can hold up
 
 Stack = tuple[Tensor, Tensor]
 """down (R, in) or (R, in, height, width); up (out, R) or (out, R, 1, 1), with alpha / rank taken in."""
