@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from .adapter import Adapter
     from .compare import Comparison, compare_adapters
     from .convert import Conversion, convert_adapter, known_modules
+    from .health import BadTensor
+    from .inspect import InspectedWord, Inspection, inspect_adapter
     from .load import Modules, load_adapter, load_adapter_report
+    from .look import Look
     from .lowrank import LowRank, Spectrum, is_finite
+    from .measure import Measure
     from .report import AdapterWarning, LoadReport
     from .resize import Resized, ResizedFile, Shrunk, resize_adapter, shrink
     from .save import save_adapter
+    from .shares import Share
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
 __all__ = [
@@ -39,6 +44,7 @@ __all__ = [
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
+    "BadTensor",
     "Comparison",
     "ComponentInfo",
     "Conversion",
@@ -48,13 +54,18 @@ __all__ = [
     "Glance",
     "Hadamard",
     "Header",
+    "InspectedWord",
+    "Inspection",
     "Kronecker",
     "LoadReport",
+    "Look",
     "LowRank",
+    "Measure",
     "Modules",
     "Orthogonal",
     "Resized",
     "ResizedFile",
+    "Share",
     "Shrunk",
     "Spectrum",
     "TensorEntry",
@@ -67,6 +78,7 @@ __all__ = [
     "family_title",
     "file_hash",
     "glance",
+    "inspect_adapter",
     "is_adapter_folder",
     "is_finite",
     "known_modules",
@@ -89,24 +101,31 @@ __all__ = [
 _NEEDS_TORCH = {
     "Adapter": "adapter",
     "AdapterWarning": "report",
+    "BadTensor": "health",
     "Comparison": "compare",
     "Conversion": "convert",
     "Difference": "updates",
     "DoRA": "updates",
     "Hadamard": "updates",
     "IA3": "updates",
+    "InspectedWord": "inspect",
+    "Inspection": "inspect",
     "Kronecker": "updates",
     "LoadReport": "report",
+    "Look": "look",
     "LowRank": "lowrank",
+    "Measure": "measure",
     "Modules": "load",
     "Orthogonal": "updates",
     "Resized": "resize",
     "ResizedFile": "resize",
+    "Share": "shares",
     "Shrunk": "resize",
     "Spectrum": "lowrank",
     "Update": "updates",
     "compare_adapters": "compare",
     "convert_adapter": "convert",
+    "inspect_adapter": "inspect",
     "is_finite": "lowrank",
     "known_modules": "convert",
     "load_adapter": "load",
