@@ -46,8 +46,8 @@ class Inspection:
         blocks: {component: its blocks, as the base runs them}.
         not_finite: tensors with NaN or infinity in them, which turn every picture black.
         dead: {module: why it changes nothing}.
-        loud: {module: how many times the median of its component}, of those whose update sticks out, by the
-            root mean square of its numbers.
+        loud: {module: how many times the median of its component}, of those whose update sticks out, by
+            `Measure.gain`.
         broken: {module: why its tensors make no update}.
         misfits: modules that the base of its family has not, or has in another size.
         unknown: tensors whose names are in no known format.
@@ -154,7 +154,7 @@ def _loud(looks: list[Look]) -> dict[str, float]:
     found: dict[str, float] = {}
     for component in dict.fromkeys(look.component for look in looks):
         sizes = {
-            look.name: look.measure.rms
+            look.name: look.measure.gain
             for look in looks
             if look.component == component and look.measure is not None and look.measure.rank is not None
         }
@@ -190,5 +190,6 @@ def _module(look: Look) -> dict[str, object]:
         "path": look.path,
         "block": look.block.name,
         "algorithm": look.algorithm,
+        "parameters": look.parameters,
         **({} if look.measure is None else asdict(look.measure)),
     }

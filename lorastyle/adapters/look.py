@@ -24,6 +24,7 @@ class Look:
         path: in the model; where that has no such module, or none is known, as the file spells it.
         algorithm: "LoRA", "LoKr", "full difference", ...
         fits: whether the model has the module, in this size.
+        parameters: numbers in its tensors.
         measure: None where the update depends on the base's weight, or makes none.
         bias: the norm of what is added to the bias; None where there is nothing.
         bad: its tensors that hold NaN or infinity.
@@ -35,6 +36,7 @@ class Look:
     path: str
     algorithm: str
     fits: bool
+    parameters: int
     measure: Measure | None = None
     bias: float | None = None
     bad: tuple[BadTensor, ...] = ()
@@ -60,17 +62,18 @@ def look_at(source: Source, group: Group, modules: Modules) -> Look:
     component, path = group.target or (named, group.spelled)
     algorithm = " + ".join(sorted(group.algorithms - {""})) or "LoRA"
     fits = group.target is not None
+    count = sum(source.header.tensors[key].size for role, key in group.keys.items() if role != "alpha")
     tensors = read_tensors(source.path, source.header, group.keys.values())
     if bad := bad_tensors(tensors, f"{component} {path}"):
-        return Look(component, path, algorithm, fits, bad=bad)
+        return Look(component, path, algorithm, fits, count, bad=bad)
     if group.unsupported:
-        return Look(component, path, algorithm, fits, broken=f"{group.unsupported} is not read")
+        return Look(component, path, algorithm, fits, count, broken=f"{group.unsupported} is not read")
     shape = weight_shape(modules[component], path) if fits else None
     try:
         built = group.build(source.path, tensors, source.metadata, shape)
     except AdapterFileError as error:
         reason = str(error).removeprefix(f"{source.path}: {group.spelled}: ").rstrip(".")
-        return Look(component, path, algorithm, fits, broken=reason)
+        return Look(component, path, algorithm, fits, count, broken=reason)
     low_rank, other = built.low_rank, built.dense
     measured = measure(low_rank, other)
     return Look(
@@ -78,6 +81,7 @@ def look_at(source: Source, group: Group, modules: Modules) -> Look:
         path,
         _algorithm(built, group),
         fits and fit(built, shape) is not None,
+        count,
         measured,
         None if other is None or other.bias is None else float(other.bias.double().norm()),
         dead=cause_of_death(low_rank, other, measured),

@@ -25,7 +25,7 @@ class Measure:
 
     Attributes:
         norm: Frobenius, the root of the sum of s squared.
-        numbers: how many numbers the dense update has.
+        outputs: rows of the update.
         rank: the most that the update can have, by the sizes of its factors. None of a vector (a norm layer).
         effective_rank: exp of the entropy of s / sum(s), between 1 and `rank`: how many directions of equal
             size would be as spread out (Roy & Vetterli 2007, "The effective rank", EUSIPCO, definition 2).
@@ -34,15 +34,18 @@ class Measure:
     """
 
     norm: float
-    numbers: int
+    outputs: int
     rank: int | None
     effective_rank: float | None
     energy_rank: int | None
 
     @property
-    def rms(self) -> float:
-        """The root of the mean square of the dense update's numbers."""
-        return self.norm / math.sqrt(self.numbers) if self.numbers else 0.0
+    def gain(self) -> float:
+        """What the update makes of independent inputs of unit variance: the root mean square of its outputs.
+
+        Comparable between modules, as the norm is not, which grows with their size.
+        """
+        return self.norm / math.sqrt(self.outputs)
 
 
 def measure(low_rank: LowRank | None, other: Update | None) -> Measure | None:
@@ -60,14 +63,14 @@ def measure(low_rank: LowRank | None, other: Update | None) -> Measure | None:
     weight = other.weight if isinstance(other, Difference) else None
     if low_rank is not None:
         if weight is None:
-            return _of(factor_values(low_rank.up, low_rank.down, low_rank.scale), math.prod(low_rank.shape))
+            return _of(factor_values(low_rank.up, low_rank.down, low_rank.scale), low_rank.shape[0])
         if math.prod(low_rank.shape) != weight.numel() or weight.numel() > MOST_NUMBERS:
             return None
         return _dense(low_rank.delta() + weight.reshape(low_rank.shape))
     if weight is not None:
         return _dense(weight)
     if isinstance(other, Kronecker):
-        return _of(_kronecker(other), math.prod(other.shape))
+        return _of(_kronecker(other), other.shape[0])
     if isinstance(other, Hadamard) and math.prod(other.shape) <= MOST_NUMBERS:
         return _dense(other.delta(torch.empty(other.shape)))
     return None
@@ -109,18 +112,18 @@ def _values(matrix: Tensor) -> Tensor:
 def _dense(update: Tensor) -> Measure | None:
     """Of a matrix that the file holds whole, or a vector of a norm layer."""
     if update.ndim > 1 and update.numel() <= MOST_NUMBERS:
-        return _of(_values(update), update.numel())
-    return Measure(float(update.double().norm()), update.numel(), None, None, None)
+        return _of(_values(update), update.shape[0])
+    return Measure(float(update.double().norm()), max(update.shape[:1], default=1), None, None, None)
 
 
-def _of(values: Tensor, numbers: int) -> Measure:
+def _of(values: Tensor, outputs: int) -> Measure:
     """`values`: (k,), falling, in float64."""
     squares = values.square()
     energy, total = float(squares.sum()), float(values.sum())
     norm = math.sqrt(energy)
     if not energy:
-        return Measure(norm, numbers, len(values), None, None)
+        return Measure(norm, outputs, len(values), None, None)
     shares = values / total
     entropy = -float(torch.special.xlogy(shares, shares).sum())
     enough = squares.cumsum(0) >= ENERGY * energy * (1 - 1e-12)
-    return Measure(norm, numbers, len(values), math.exp(entropy), int(enough.nonzero()[0]) + 1)
+    return Measure(norm, outputs, len(values), math.exp(entropy), int(enough.nonzero()[0]) + 1)

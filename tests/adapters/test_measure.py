@@ -35,8 +35,7 @@ def assert_measured(found: Measure | None, update: Tensor, most: float = 1e-9) -
     assert found.norm == pytest.approx(norm, rel=most)
     assert found.effective_rank == pytest.approx(effective, rel=most)
     assert found.energy_rank == rank
-    assert found.numbers == update.numel()
-    assert found.rms == pytest.approx(float(update.double().square().mean().sqrt()), rel=most)
+    assert found.gain == pytest.approx(norm / update.shape[0] ** 0.5, rel=most)
 
 
 @pytest.mark.parametrize("shape", [(24, 20), (24, 24, 1, 1), (24, 20, 3, 3), (5, 40)])
@@ -75,9 +74,19 @@ def test_the_share_that_99_percent_is() -> None:
     assert of(0.11) == 2  # 1 of 1.0121 is 98.8 %
 
 
+def test_the_gain_is_what_random_inputs_become() -> None:
+    update = low_rank((24, 20), 4, 3.0)
+    random = torch.Generator().manual_seed(0)
+    outputs = torch.randn(20_000, 20, generator=random, dtype=torch.float64) @ dense(update).T
+    found = measure(update, None)
+    assert found is not None
+    assert float(outputs.square().mean().sqrt()) == pytest.approx(found.gain, rel=0.03)
+    assert abs(found.norm / found.gain - 1) > 1
+
+
 def test_nothing_has_no_effective_rank() -> None:
     found = measure(LowRank(torch.ones(2, 20), torch.zeros(24, 2), 2.0), None)
-    assert found == Measure(0.0, 480, 2, None, None)
+    assert found == Measure(0.0, 24, 2, None, None)
 
 
 def built_of(theirs: Made) -> Built:
@@ -140,4 +149,4 @@ def test_a_kronecker_product_too_large_to_form() -> None:
     found = measure(None, Kronecker(parts=parts, alpha=2.0))
     norms = [float((parts[f"{s}_a"].double() @ parts[f"{s}_b"].double()).norm()) for s in sides]
     assert found is not None and found.norm == pytest.approx(math.prod(norms))
-    assert found.rank == 4 and found.numbers == 10**12
+    assert found.rank == 4 and found.outputs == 10**6
