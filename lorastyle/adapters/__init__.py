@@ -25,11 +25,16 @@ if TYPE_CHECKING:
     from .compare import Comparison, compare_adapters
     from .convert import Conversion, convert_adapter, known_modules
     from .fresh_memory import room
+    from .health import BadTensor
+    from .inspect import InspectedWord, Inspection, inspect_adapter
     from .load import Modules, load_adapter, load_adapter_report
+    from .look import Look
     from .lowrank import LowRank, Spectrum, is_finite
+    from .measure import Measure
     from .report import AdapterWarning, LoadReport
     from .resize import Resized, ResizedFile, Shrunk, resize_adapter, shrink
     from .save import save_adapter
+    from .shares import Share
     from .side_by_side import Span, spans
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
@@ -41,6 +46,7 @@ __all__ = [
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
+    "BadTensor",
     "Comparison",
     "ComponentInfo",
     "Conversion",
@@ -50,13 +56,18 @@ __all__ = [
     "Glance",
     "Hadamard",
     "Header",
+    "InspectedWord",
+    "Inspection",
     "Kronecker",
     "LoadReport",
+    "Look",
     "LowRank",
+    "Measure",
     "Modules",
     "Orthogonal",
     "Resized",
     "ResizedFile",
+    "Share",
     "Shrunk",
     "Span",
     "Spectrum",
@@ -70,6 +81,7 @@ __all__ = [
     "family_title",
     "file_hash",
     "glance",
+    "inspect_adapter",
     "is_adapter_folder",
     "is_finite",
     "known_modules",
@@ -94,25 +106,32 @@ __all__ = [
 _NEEDS_TORCH = {
     "Adapter": "adapter",
     "AdapterWarning": "report",
+    "BadTensor": "health",
     "Comparison": "compare",
     "Conversion": "convert",
     "Difference": "updates",
     "DoRA": "updates",
     "Hadamard": "updates",
     "IA3": "updates",
+    "InspectedWord": "inspect",
+    "Inspection": "inspect",
     "Kronecker": "updates",
     "LoadReport": "report",
+    "Look": "look",
     "LowRank": "lowrank",
+    "Measure": "measure",
     "Modules": "load",
     "Orthogonal": "updates",
     "Resized": "resize",
     "ResizedFile": "resize",
+    "Share": "shares",
     "Shrunk": "resize",
     "Span": "side_by_side",
     "Spectrum": "lowrank",
     "Update": "updates",
     "compare_adapters": "compare",
     "convert_adapter": "convert",
+    "inspect_adapter": "inspect",
     "is_finite": "lowrank",
     "known_modules": "convert",
     "load_adapter": "load",

@@ -95,7 +95,7 @@ class _Part:
 def _read(source: Source, modules: Modules) -> _Part:
     path, header = source.path, source.header
     refuse_other_architectures(path, header)
-    live = _component_of(source, modules)
+    live = component_of(source, modules)
     groups, unknown = group_tensors(path, header, spellings(live))
     _refuse_other_text(source, live)
     wanted = [g for g in groups if g.target and not g.unsupported]
@@ -113,7 +113,7 @@ def _read(source: Source, modules: Modules) -> _Part:
             unmatched.append(group.spelled)
         else:
             component, module = group.target
-            shape = _weight_shape(live[component], module)
+            shape = weight_shape(live[component], module)
             built = group.build(path, tensors, source.metadata, shape)
             fitted = fit(built, shape)
             if fitted is None:
@@ -157,7 +157,7 @@ def _sizes(built: Built, group: Group, header: Header) -> str:
     return f"file's factors {', '.join(map(str, shapes))}"
 
 
-def _component_of(source: Source, modules: Modules) -> Modules:
+def component_of(source: Source, modules: Modules) -> Modules:
     """The components that the file may be for. peft's names do not say which of two text encoders it is:
     there the folder does, or else the size of the first module that both have.
     """
@@ -173,14 +173,14 @@ def _component_of(source: Source, modules: Modules) -> Modules:
         fitting = {
             c
             for c, path in known[parsed[1].module]
-            if (shape := _weight_shape(modules[c], path)) and shape[1:] == entry.shape[1:]
+            if (shape := weight_shape(modules[c], path)) and shape[1:] == entry.shape[1:]
         }
         if len(fitting) == 1:
             return {c: paths for c, paths in modules.items() if c in fitting}
     return modules
 
 
-def _weight_shape(paths: Iterable[str], module: str) -> tuple[int, ...] | None:
+def weight_shape(paths: Iterable[str], module: str) -> tuple[int, ...] | None:
     shape = paths.get(module) if isinstance(paths, Mapping) else None
     return None if shape is None else tuple(shape)
 
@@ -205,7 +205,7 @@ def _refuse_other_text(source: Source, modules: Modules) -> None:
     """Cross-attention that reads text of another width is the surest sign of another base."""
     unet = modules.get("unet", ())
     own = cross_attention_width(
-        {p: s for p in unet if (s := _weight_shape(unet, p)) is not None} if isinstance(unet, Mapping) else {}
+        {p: s for p in unet if (s := weight_shape(unet, p)) is not None} if isinstance(unet, Mapping) else {}
     )
     width = cross_attention_width(_downs(source.header))
     if own is not None and width is not None and own != width:

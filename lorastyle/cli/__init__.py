@@ -1,5 +1,5 @@
 """The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `resize`, `publish`,
-`info`, `library`, `demo`, `ui`, `doctor`, `version`.
+`info`, `inspect`, `library`, `demo`, `ui`, `doctor`, `version`.
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
@@ -35,6 +35,7 @@ COMMANDS = {
     "resize": "Make an adapter file smaller, with the error that it costs.",
     "publish": "Put an adapter on the Hugging Face Hub, after a look at what would be sent.",
     "info": "Say what is in an adapter file, or which settings drew a picture.",
+    "inspect": "Look into an adapter's tensors: strength by block, the rank that is used, what is broken.",
     "library": "Your adapters by name: list, add, rename, tag, remove and put back.",
     "demo": "Train on the sticker sample and draw with the result: the whole thing in two minutes.",
     "ui": "Draw and train in the browser.",

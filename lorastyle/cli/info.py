@@ -13,32 +13,33 @@ from lorastyle.adapters import read_info
 from lorastyle.generate import PICTURE_FORMATS, read_settings
 
 from .console import note, say
+from .named import adapter_path
 from .names import near
 
 if TYPE_CHECKING:
     from lorastyle.generate import GenerateRequest
 
 
-def info(file: Path, /, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> None:
+def info(file: str, /, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> None:
     """Say what is in an adapter file: which base it is for, its trigger word, rank, size, how it was made.
 
     Of a picture (PNG, JPEG, WebP), say which settings drew it, and what of them is not at hand here.
 
     Args:
-        file: a .safetensors file, or a picture.
+        file: an adapter's name in the library, a .safetensors file, a peft folder, or a picture.
         as_json: print JSON.
     """
-    if file.suffix.lower() in PICTURE_FORMATS:
-        request, remarks = read_settings(file, keep_missing=True)
+    if (picture := Path(file)).suffix.lower() in PICTURE_FORMATS:
+        request, remarks = read_settings(picture, keep_missing=True)
         if as_json:
             say(json.dumps({"request": request.to_dict(), "remarks": remarks}, indent=2))
             return
         say(_settings(request))
         for remark in remarks:
             note(remark)
-        say(f"Draw it again: lorastyle generate --like {quote(near(file.absolute()))}")
+        say(f"Draw it again: lorastyle generate --like {quote(near(picture.absolute()))}")
         return
-    found = read_info(file)
+    found = read_info(adapter_path(file))
     if as_json:
         say(json.dumps(found.as_dict(), indent=2))
     else:

@@ -32,6 +32,15 @@ def test_info_as_json(lorastyle: Run, adapter: Path) -> None:
     assert json.loads(said.out)["trigger"] == "dots"
 
 
+def test_info_of_a_name_in_the_library(lorastyle: Run, adapter: Path, tmp_path: Path) -> None:
+    assert lorastyle("info", "dots") == Said(0, read_info(adapter).describe() + "\n", "")
+    said = lorastyle("info", "dits")
+    assert (said.code, said.out) == (1, "") and 'Did you mean "dots"?' in said.err
+    (tmp_path / "letter").write_text("Dear reader,")
+    said = lorastyle("info", "letter")  # what is there is told of, whatever it is
+    assert said.code == 1 and said.err.startswith("error: letter: ")
+
+
 def test_a_file_that_is_missing(lorastyle: Run) -> None:
     assert lorastyle("info", "nothing.safetensors") == Said(
         1, "", "error: nothing.safetensors: no such file.\n"

@@ -1,0 +1,94 @@
+"""A look at the tensors of one module, whatever state they are in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lorastyle.errors import AdapterFileError
+
+from .blocks import Block, block_of
+from .files import read_tensors
+from .health import BadTensor, bad_tensors, cause_of_death
+from .load import Modules, weight_shape
+from .matching import Group, fit
+from .measure import Measure, measure
+from .source import Source
+from .updates import Built
+
+
+@dataclass(frozen=True)
+class Look:
+    """One module of a file.
+
+    Attributes:
+        path: in the model; where that has no such module, or none is known, as the file spells it.
+        algorithm: "LoRA", "LoKr", "full difference", ...
+        fits: whether the model has the module, in this size.
+        parameters: numbers in its tensors.
+        measure: None where the update depends on the base's weight, or makes none.
+        bias: the norm of what is added to the bias; None where there is nothing.
+        bad: its tensors that hold NaN or infinity.
+        broken: why its tensors make no update; empty where they do.
+        dead: why it changes nothing; empty where it does.
+    """
+
+    component: str
+    path: str
+    algorithm: str
+    fits: bool
+    parameters: int
+    measure: Measure | None = None
+    bias: float | None = None
+    bad: tuple[BadTensor, ...] = ()
+    broken: str = ""
+    dead: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.component} {self.path}"
+
+    @property
+    def block(self) -> Block:
+        return block_of(self.path)
+
+
+def look_at(source: Source, group: Group, modules: Modules) -> Look:
+    """Read the tensors of one group, and measure the update that they make.
+
+    Raises:
+        AdapterFileError: they cannot be read from the disk.
+    """
+    named = source.component or group.fmt.owner(group.spelled) or ""
+    component, path = group.target or (named, group.spelled)
+    algorithm = " + ".join(sorted(group.algorithms - {""})) or "LoRA"
+    fits = group.target is not None
+    count = sum(source.header.tensors[key].size for role, key in group.keys.items() if role != "alpha")
+    tensors = read_tensors(source.path, source.header, group.keys.values())
+    if bad := bad_tensors(tensors, f"{component} {path}"):
+        return Look(component, path, algorithm, fits, count, bad=bad)
+    if group.unsupported:
+        return Look(component, path, algorithm, fits, count, broken=f"{group.unsupported} is not read")
+    shape = weight_shape(modules[component], path) if fits else None
+    try:
+        built = group.build(source.path, tensors, source.metadata, shape)
+    except AdapterFileError as error:
+        reason = str(error).removeprefix(f"{source.path}: {group.spelled}: ").rstrip(".")
+        return Look(component, path, algorithm, fits, count, broken=reason)
+    low_rank, other = built.low_rank, built.dense
+    measured = measure(low_rank, other)
+    return Look(
+        component,
+        path,
+        _algorithm(built, group),
+        fits and fit(built, shape) is not None,
+        count,
+        measured,
+        None if other is None or other.bias is None else float(other.bias.double().norm()),
+        dead=cause_of_death(low_rank, other, measured),
+    )
+
+
+def _algorithm(built: Built, group: Group) -> str:
+    if built.low_rank is None:
+        return built.dense.algorithm if built.dense is not None else "LoRA"
+    return "LoHa" if "LoHa" in group.algorithms else "LoRA"
