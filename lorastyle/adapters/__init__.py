@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
+from .blocks import BLOCKS, BlockWeights, block_of
 from .families import FAMILIES, Family, family_title
 from .glance import Glance, glance
 from .header import Header, TensorEntry, read_header
@@ -26,19 +27,37 @@ if TYPE_CHECKING:
     from .convert import Conversion, convert_adapter, known_modules
     from .load import Modules, load_adapter, load_adapter_report
     from .lowrank import LowRank, Spectrum, is_finite
+    from .merging import (
+        MERGE_METHODS,
+        MERGED_FROM,
+        Merged,
+        MergedFile,
+        MergedModule,
+        MergeSettings,
+        PartFile,
+        Weighted,
+        merge,
+        merge_error,
+        merge_files,
+        read_weighted,
+    )
     from .report import AdapterWarning, LoadReport
     from .resize import Resized, ResizedFile, Shrunk, resize_adapter, shrink
     from .save import save_adapter
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
 __all__ = [
+    "BLOCKS",
     "CONFIGS",
     "FAMILIES",
     "IA3",
+    "MERGED_FROM",
+    "MERGE_METHODS",
     "SHEET",
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
+    "BlockWeights",
     "Comparison",
     "ComponentInfo",
     "Conversion",
@@ -51,17 +70,24 @@ __all__ = [
     "Kronecker",
     "LoadReport",
     "LowRank",
+    "MergeSettings",
+    "Merged",
+    "MergedFile",
+    "MergedModule",
     "Modules",
     "Orthogonal",
+    "PartFile",
     "Resized",
     "ResizedFile",
     "Shrunk",
     "Spectrum",
     "TensorEntry",
     "Update",
+    "Weighted",
     "adapter_files",
     "adapter_folder_files",
     "atomic_write",
+    "block_of",
     "compare_adapters",
     "convert_adapter",
     "family_title",
@@ -73,10 +99,14 @@ __all__ = [
     "load_adapter",
     "load_adapter_report",
     "lock_file",
+    "merge",
+    "merge_error",
+    "merge_files",
     "model_hash",
     "move_new",
     "read_header",
     "read_info",
+    "read_weighted",
     "resize_adapter",
     "save_adapter",
     "set_metadata",
@@ -98,19 +128,31 @@ _NEEDS_TORCH = {
     "Kronecker": "updates",
     "LoadReport": "report",
     "LowRank": "lowrank",
+    "MERGED_FROM": "merging",
+    "MERGE_METHODS": "merging",
+    "MergeSettings": "merging",
+    "Merged": "merging",
+    "MergedFile": "merging",
+    "MergedModule": "merging",
     "Modules": "load",
     "Orthogonal": "updates",
+    "PartFile": "merging",
     "Resized": "resize",
     "ResizedFile": "resize",
     "Shrunk": "resize",
     "Spectrum": "lowrank",
     "Update": "updates",
+    "Weighted": "merging",
     "compare_adapters": "compare",
     "convert_adapter": "convert",
     "is_finite": "lowrank",
     "known_modules": "convert",
     "load_adapter": "load",
     "load_adapter_report": "load",
+    "merge": "merging",
+    "merge_error": "merging",
+    "merge_files": "merging",
+    "read_weighted": "merging",
     "resize_adapter": "resize",
     "save_adapter": "save",
     "shrink": "resize",
