@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .adapter import Adapter
     from .compare import Comparison, compare_adapters
     from .convert import Conversion, convert_adapter, known_modules
+    from .interference import Interference, measure_interference
     from .load import Modules, load_adapter, load_adapter_report
     from .lowrank import LowRank, Spectrum, is_finite
     from .merging import (
@@ -67,6 +68,7 @@ __all__ = [
     "Glance",
     "Hadamard",
     "Header",
+    "Interference",
     "Kronecker",
     "LoadReport",
     "LowRank",
@@ -99,6 +101,7 @@ __all__ = [
     "load_adapter",
     "load_adapter_report",
     "lock_file",
+    "measure_interference",
     "merge",
     "merge_error",
     "merge_files",
@@ -125,6 +128,7 @@ _NEEDS_TORCH = {
     "DoRA": "updates",
     "Hadamard": "updates",
     "IA3": "updates",
+    "Interference": "interference",
     "Kronecker": "updates",
     "LoadReport": "report",
     "LowRank": "lowrank",
@@ -149,6 +153,7 @@ _NEEDS_TORCH = {
     "known_modules": "convert",
     "load_adapter": "load",
     "load_adapter_report": "load",
+    "measure_interference": "interference",
     "merge": "merging",
     "merge_error": "merging",
     "merge_files": "merging",

@@ -19,12 +19,23 @@ from .weighted import Weighted, Weights
 
 @dataclass(frozen=True)
 class Change:
-    """What one adapter does at one module: a low-rank update, another, or both; times `factor`."""
+    """What one adapter does at one module: a low-rank update, another, or both; times `factor`.
 
+    Attributes:
+        part: which of the adapters, counted from 0.
+    """
+
+    part: int
     adapter: str
     factor: float
     low_rank: LowRank | None
     other: Update | None
+
+    @property
+    def matrix(self) -> tuple[LowRank | Update, ...]:
+        """The updates that change the weight, and not a norm or a bias alone."""
+        both = (self.low_rank, self.other)
+        return tuple(u for u in both if u is not None and (isinstance(u, LowRank) or not _is_vector(u)))
 
 
 @dataclass(frozen=True)
@@ -43,14 +54,13 @@ class Place:
     @property
     def is_low_rank(self) -> bool:
         """Whether its weight is changed, and by nothing but low-rank updates."""
-        return all(c.other is None or _is_vector(c.other) for c in self.changes) and any(
-            c.low_rank is not None for c in self.changes
-        )
+        updates = [update for change in self.changes for update in change.matrix]
+        return bool(updates) and all(isinstance(update, LowRank) for update in updates)
 
     @property
     def is_vector(self) -> bool:
         """A norm layer, or a bias alone."""
-        return all(c.low_rank is None and c.other is not None and _is_vector(c.other) for c in self.changes)
+        return not any(change.matrix for change in self.changes)
 
     def stacked(self) -> LowRank:
         """The weighted sum of the low-rank updates, exactly: their factors side by side, ranks added.
@@ -82,10 +92,8 @@ class Place:
         weight = self._weight(weights)
         found: list[Tensor] = []
         for change in self.changes:
-            parts = [part for part in (change.low_rank, change.other) if part is not None]
-            parts = [part for part in parts if isinstance(part, LowRank) or not _is_vector(part)]
-            if parts:
-                total = torch.stack([dense(part, weight).flatten(1) for part in parts]).sum(0)
+            if change.matrix:
+                total = torch.stack([dense(update, weight).flatten(1) for update in change.matrix]).sum(0)
                 found.append(change.factor * total)
         return found
 
@@ -128,12 +136,12 @@ def places(parts: Sequence[Weighted], modules: Modules | None = None) -> Iterato
             order[component, path] = None
     for component, path in order:
         changes: list[Change] = []
-        for part in parts:
+        for number, part in enumerate(parts):
             low = part.adapter.components.get(component, {}).get(path)
             other = part.adapter.dense.get(component, {}).get(path)
             factor = part.factor(component, path)
             if (low is not None or other is not None) and factor != 0:
-                changes.append(Change(part.adapter.name, factor, low, other))
+                changes.append(Change(number, part.adapter.name, factor, low, other))
         if changes:
             yield Place(component, path, _shape(component, path, changes, modules), tuple(changes))
 
