@@ -81,12 +81,12 @@ def merge(
 
 def tell(merged: Merged, every: bool) -> None:
     """Ranks and errors, of each component and of the modules that lost most."""
-    from lorastyle.adapters import merge_error
+    from lorastyle.adapters import cut_error
 
     for component, modules in merged.by_component().items():
         say(
             f"{component}: {len(modules)} modules, rank {span(m.after for m in modules)} of "
-            f"{span(m.before for m in modules)}, left out {merge_error(modules):.1%} of the norm"
+            f"{span(m.before for m in modules)}, left out {cut_error(modules):.1%} of the norm"
         )
     for algorithm, count in merged.whole.items():
         note(f"{count} modules of {algorithm} are in it as they are, without a rank.")

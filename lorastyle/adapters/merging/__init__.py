@@ -12,7 +12,7 @@ from .files import MergedFile, PartFile, merge_files, read_weighted
 from .merge import merge
 from .place import Place, places
 from .record import MERGED_FROM
-from .result import Merged, MergedModule, merge_error
+from .result import Merged
 from .settings import MERGE_METHODS, MergeSettings
 from .weighted import Weighted, Weights, check_parts
 
@@ -22,14 +22,12 @@ __all__ = [
     "MergeSettings",
     "Merged",
     "MergedFile",
-    "MergedModule",
     "PartFile",
     "Place",
     "Weighted",
     "Weights",
     "check_parts",
     "merge",
-    "merge_error",
     "merge_files",
     "places",
     "read_weighted",

@@ -10,7 +10,7 @@ they form the dense difference of one module at a time in float32, and an SVD br
 from __future__ import annotations
 
 import hashlib
-import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -20,20 +20,16 @@ from torch import Tensor
 from lorastyle.errors import AdapterError, ConfigError
 
 from ..adapter import Adapter
+from ..cutting import Cutter, cut_error
 from ..decompose import dense_spectrum
 from ..load import Modules
-from ..lowrank import LowRank, Spectrum
-from ..ranks import by_energy, by_numbers, uniform
 from ..updates import Difference, Update
 from .place import Place, places
 from .pruning import dare, magnitude, ties
 from .record import merged_metadata, merged_words
-from .result import Merged, MergedModule, merge_error
+from .result import Merged
 from .settings import DENSITY, PRUNING, MergeSettings
 from .weighted import Weighted, Weights, check_parts
-
-_EXACT = 1e-7  # of the largest singular value: what float32 cannot hold beside it
-_ROOM = 4  # times the average rank: what a module may get where a size is asked of pruned differences
 
 
 def merge(
@@ -77,12 +73,12 @@ def merge(
             on_module(done, len(found))
     components, rows = work.finish()
     adapter = Adapter(name, components, {}, work.dense, merged_words(parts))
-    metadata = merged_metadata(parts, settings.chosen, settings.share, settings.seed, merge_error(rows))
+    metadata = merged_metadata(parts, settings.chosen, settings.share, settings.seed, cut_error(rows))
     return Merged(adapter.with_metadata(metadata), settings.chosen, rows, work.whole)
 
 
 def _with_rank(settings: MergeSettings, parts: Sequence[Weighted]) -> MergeSettings:
-    if settings.limited or settings.chosen not in (*PRUNING, "svd"):
+    if settings.limit or settings.chosen not in (*PRUNING, "svd"):
         return settings
     ranks = [rank for part in parts for rank in part.adapter.ranks]
     if not ranks:
@@ -95,49 +91,38 @@ class _Work:
 
     def __init__(self, settings: MergeSettings, weights: Weights | None, found: Sequence[Place]) -> None:
         self.dense: dict[str, dict[str, Update]] = {}
-        self.whole: dict[str, int] = {}
         self._settings, self._weights = settings, weights
-        self._done: dict[tuple[str, str], tuple[LowRank, MergedModule]] = {}
-        self._waiting: dict[tuple[str, str], tuple[Spectrum, LowRank | None, int]] = {}
-        self._first = settings.rank
-        if settings.numbers is not None:
-            price = sum(p.shape[0] + math.prod(p.shape[1:]) for p in found if not p.is_vector)
-            self._first = _ROOM * settings.numbers // max(price, 1) + _ROOM
+        self._first = settings.limit.parts([place.shape for place in found if not place.is_vector])
+        self._cutter = Cutter(settings.limit)
+        self.finish = self._cutter.finish
+
+    @property
+    def whole(self) -> dict[str, int]:
+        """{algorithm: modules} of what is not low rank."""
+        return dict(Counter(update.algorithm for paths in self.dense.values() for update in paths.values()))
 
     def take(self, place: Place) -> None:
+        """Make the sum at one module."""
+        method, at = self._settings.chosen, (place.component, place.path)
         if (vectors := place.vectors()) is not None:
             self._keep(place, vectors)
         if place.is_vector:
             return
-        method, at = self._settings.chosen, (place.component, place.path)
-        adding = method in ("concat", "svd", "linear-on-delta")
-        if adding and place.is_low_rank:
+        if place.is_low_rank and method not in PRUNING:
             stacked = place.stacked()
             if method == "concat":
-                self._store(at, stacked, stacked.rank, 0.0, stacked.norm() ** 2)
+                self._cutter.keep(at, stacked)
             else:
-                self._wait(at, stacked.spectrum(), stacked, stacked.rank)
+                self._cutter.cut(at, stacked.spectrum(), before=stacked.rank, whole=stacked)
         elif method == "concat":
-            self._keep_alone(place, vectors)
-        elif method == "linear-on-delta" and not self._settings.limited:
+            self._keep(place, _alone(place))
+        elif method == "linear-on-delta" and not self._settings.limit:
             total = torch.stack(place.matrices(self._weights)).sum(0).reshape(place.shape)
             self._keep(place, Difference(weight=total, bias=None if vectors is None else vectors.bias))
         else:
             total = self._combined(place, place.matrices(self._weights))
             spectrum = dense_spectrum(total, place.shape, first=self._first)
-            self._wait(at, spectrum, None, min(total.shape))
-
-    def finish(self) -> tuple[dict[str, dict[str, LowRank]], tuple[MergedModule, ...]]:
-        """The low-rank updates, and what became of each module."""
-        if self._waiting:
-            spectra = {at: spectrum for at, (spectrum, _, _) in self._waiting.items()}
-            kept = by_numbers(spectra, self._settings.numbers or 0)
-            for at, (spectrum, stacked, before) in self._waiting.items():
-                self._cut(at, spectrum, stacked, before, kept[at])
-        components: dict[str, dict[str, LowRank]] = {}
-        for (component, path), (update, _) in self._done.items():
-            components.setdefault(component, {})[path] = update
-        return components, tuple(row for _, row in self._done.values())
+            self._cutter.cut(at, spectrum, before=min(total.shape))
 
     def _combined(self, place: Place, matrices: list[Tensor]) -> Tensor:
         method, density = self._settings.chosen, self._settings.share or DENSITY
@@ -151,43 +136,21 @@ class _Work:
             return dare(matrices, density, torch.Generator().manual_seed(seed))
         return torch.stack(matrices).sum(0)
 
-    def _wait(self, at: tuple[str, str], spectrum: Spectrum, stacked: LowRank | None, before: int) -> None:
-        """Decide the rank, at once where it does not depend on other modules."""
-        if self._settings.numbers is not None:
-            self._waiting[at] = spectrum, stacked, before
-            return
-        if self._settings.rank is not None:
-            rank = uniform({at: spectrum}, self._settings.rank)[at]
-        elif self._settings.energy is not None:
-            rank = by_energy({at: spectrum}, self._settings.energy)[at]
-        else:
-            rank = max(1, int((spectrum.values > _EXACT * spectrum.values[0]).sum()))
-        self._cut(at, spectrum, stacked, before, rank)
-
-    def _cut(
-        self, at: tuple[str, str], spectrum: Spectrum, stacked: LowRank | None, before: int, rank: int
-    ) -> None:
-        if stacked is not None and rank >= stacked.rank:  # what keeps its rank keeps its bits
-            self._store(at, stacked, before, 0.0, spectrum.energy)
-        else:
-            self._store(at, spectrum.cut(rank), before, spectrum.lost(rank), spectrum.energy)
-
-    def _store(self, at: tuple[str, str], update: LowRank, before: int, lost: float, energy: float) -> None:
-        self._done[at] = update, MergedModule(*at, before, update.rank, lost, energy)
-
     def _keep(self, place: Place, update: Update) -> None:
         self.dense.setdefault(place.component, {})[place.path] = update
-        self.whole[update.algorithm] = self.whole.get(update.algorithm, 0) + 1
 
-    def _keep_alone(self, place: Place, vectors: Difference | None) -> None:
-        """An update that is not low rank, where it is the only one of its module and at a scale of 1."""
-        change, *others = place.changes
-        if others or change.factor != 1 or change.low_rank is not None or change.other is None:
-            listed = ", ".join(sorted({c.other.algorithm for c in place.changes if c.other is not None}))
-            raise AdapterError(
-                f"{place.component} {place.path} has an update of {listed}, which has no factors to put side "
-                "by side. Take another method, such as svd with a rank."
-            )
-        if vectors is not None:
-            self.whole[vectors.algorithm] -= 1
-        self._keep(place, change.other)
+
+def _alone(place: Place) -> Update:
+    """An update that is not low rank, where it is the only one of its module and at a scale of 1.
+
+    Raises:
+        AdapterError: it is not.
+    """
+    change, *others = place.changes
+    if others or change.factor != 1 or change.low_rank is not None or change.other is None:
+        listed = ", ".join(sorted({c.other.algorithm for c in place.changes if c.other is not None}))
+        raise AdapterError(
+            f"{place.component} {place.path} has an update of {listed}, which has no factors to put side "
+            "by side. Take another method, such as svd with a rank."
+        )
+    return change.other

@@ -1,36 +1,12 @@
-"""What became of the modules of a merge, and of an extraction."""
+"""What a merge makes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..adapter import Adapter
-
-
-@dataclass(frozen=True)
-class MergedModule:
-    """What became of one module.
-
-    Attributes:
-        before: the rank of the sum: the ranks added up; of a dense difference the largest there can be.
-        after: the rank that it has.
-        lost: the squared Frobenius norm of what that rank leaves out.
-        energy: the squared Frobenius norm of the whole sum.
-    """
-
-    component: str
-    path: str
-    before: int
-    after: int
-    lost: float
-    energy: float
-
-    @property
-    def error(self) -> float:
-        """The norm of what is left out over that of the whole."""
-        return merge_error([self])
+from ..cutting import RankCut, cut_error
 
 
 @dataclass(frozen=True)
@@ -44,21 +20,15 @@ class Merged:
 
     adapter: Adapter
     method: str
-    modules: tuple[MergedModule, ...]
+    modules: tuple[RankCut, ...]
     whole: Mapping[str, int]
 
     @property
     def error(self) -> float:
         """Of all modules together: the norm of what the ranks leave out over that of the whole."""
-        return merge_error(self.modules)
+        return cut_error(self.modules)
 
-    def by_component(self) -> dict[str, tuple[MergedModule, ...]]:
+    def by_component(self) -> dict[str, tuple[RankCut, ...]]:
         """The modules of each component."""
         names = dict.fromkeys(module.component for module in self.modules)
         return {name: tuple(m for m in self.modules if m.component == name) for name in names}
-
-
-def merge_error(modules: Sequence[MergedModule]) -> float:
-    """The Frobenius norm of what is left out of some modules, over that of the whole."""
-    whole = sum(module.energy for module in modules)
-    return math.sqrt(sum(module.lost for module in modules) / whole) if whole else 0.0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from lorastyle.errors import ConfigError, near_miss, shortened
 
+from ..cutting import Limit
+
 MERGE_METHODS: Mapping[str, str] = {
     "concat": "the exact sum, factors side by side: ranks add up",
     "linear-on-delta": "the exact sum in the fewest ranks that hold it",
@@ -42,19 +44,14 @@ class MergeSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if [self.rank, self.energy, self.numbers].count(None) < 2:
-            raise ConfigError("Say at most one of rank, energy and size.")
-        if self.rank is not None and self.rank < 1:
-            raise ConfigError(f"rank is {self.rank}; it must be at least 1.")
-        if self.energy is not None and not 0 < self.energy <= 1:
-            raise ConfigError(f"energy is {self.energy}; it must be above 0 and at most 1, such as 0.99.")
+        limit = self.limit
         method = self.chosen
         if method not in MERGE_METHODS:
             raise ConfigError(
                 f"There is no method {shortened(method)}; allowed are {', '.join(MERGE_METHODS)}."
                 f"{near_miss(method, MERGE_METHODS)}"
             )
-        if method == "concat" and self.limited:
+        if method == "concat" and limit:
             raise ConfigError("concat keeps every rank; take the method svd to get a smaller file.")
         if self.density is not None and method not in PRUNING:
             raise ConfigError(f"A density is for {', '.join(PRUNING)}; {method} keeps every number.")
@@ -64,7 +61,7 @@ class MergeSettings:
     @property
     def chosen(self) -> str:
         """The method."""
-        return self.method or ("svd" if self.limited else "concat")
+        return self.method or ("svd" if self.limit else "concat")
 
     @property
     def share(self) -> float | None:
@@ -72,6 +69,6 @@ class MergeSettings:
         return (self.density or DENSITY) if self.chosen in PRUNING else None
 
     @property
-    def limited(self) -> bool:
-        """Whether something says how small the result is to be."""
-        return self.rank is not None or self.energy is not None or self.numbers is not None
+    def limit(self) -> Limit:
+        """How small the result is to be."""
+        return Limit(self.rank, self.energy, self.numbers)
