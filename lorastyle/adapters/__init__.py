@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
+from .block_weights import BLOCKS, BlockWeights, block_name
 from .families import FAMILIES, Family, family_title
 from .glance import Glance, glance
 from .header import Header, TensorEntry, read_header
@@ -24,13 +25,29 @@ if TYPE_CHECKING:
     from .adapter import Adapter
     from .compare import Comparison, compare_adapters
     from .convert import Conversion, convert_adapter, known_modules
+    from .cutting import Cutter, Limit, RankCut, cut_error
+    from .decompose import dense_spectrum
+    from .files import read_tensors
     from .fresh_memory import room
     from .health import BadTensor
     from .inspect import InspectedWord, Inspection, inspect_adapter
+    from .interference import Interference, measure_interference
     from .load import Modules, load_adapter, load_adapter_report
     from .look import Look
     from .lowrank import LowRank, Spectrum, is_finite
     from .measure import Measure
+    from .merging import (
+        MERGE_METHODS,
+        MERGED_FROM,
+        Merged,
+        MergedFile,
+        MergeSettings,
+        PartFile,
+        Weighted,
+        merge,
+        merge_files,
+        read_weighted,
+    )
     from .report import AdapterWarning, LoadReport
     from .resize import Resized, ResizedFile, Shrunk, resize_adapter, shrink
     from .save import save_adapter
@@ -39,17 +56,22 @@ if TYPE_CHECKING:
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
 
 __all__ = [
+    "BLOCKS",
     "CONFIGS",
     "FAMILIES",
     "IA3",
+    "MERGED_FROM",
+    "MERGE_METHODS",
     "SHEET",
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
     "BadTensor",
+    "BlockWeights",
     "Comparison",
     "ComponentInfo",
     "Conversion",
+    "Cutter",
     "Difference",
     "DoRA",
     "Family",
@@ -58,13 +80,20 @@ __all__ = [
     "Header",
     "InspectedWord",
     "Inspection",
+    "Interference",
     "Kronecker",
+    "Limit",
     "LoadReport",
     "Look",
     "LowRank",
     "Measure",
+    "MergeSettings",
+    "Merged",
+    "MergedFile",
     "Modules",
     "Orthogonal",
+    "PartFile",
+    "RankCut",
     "Resized",
     "ResizedFile",
     "Share",
@@ -73,11 +102,15 @@ __all__ = [
     "Spectrum",
     "TensorEntry",
     "Update",
+    "Weighted",
     "adapter_files",
     "adapter_folder_files",
     "atomic_write",
+    "block_name",
     "compare_adapters",
     "convert_adapter",
+    "cut_error",
+    "dense_spectrum",
     "family_title",
     "file_hash",
     "glance",
@@ -88,10 +121,15 @@ __all__ = [
     "load_adapter",
     "load_adapter_report",
     "lock_file",
+    "measure_interference",
+    "merge",
+    "merge_files",
     "model_hash",
     "move_new",
     "read_header",
     "read_info",
+    "read_tensors",
+    "read_weighted",
     "resize_adapter",
     "room",
     "save_adapter",
@@ -109,19 +147,29 @@ _NEEDS_TORCH = {
     "BadTensor": "health",
     "Comparison": "compare",
     "Conversion": "convert",
+    "Cutter": "cutting",
     "Difference": "updates",
     "DoRA": "updates",
     "Hadamard": "updates",
     "IA3": "updates",
     "InspectedWord": "inspect",
     "Inspection": "inspect",
+    "Interference": "interference",
     "Kronecker": "updates",
+    "Limit": "cutting",
     "LoadReport": "report",
     "Look": "look",
     "LowRank": "lowrank",
     "Measure": "measure",
+    "MERGED_FROM": "merging",
+    "MERGE_METHODS": "merging",
+    "MergeSettings": "merging",
+    "Merged": "merging",
+    "MergedFile": "merging",
     "Modules": "load",
     "Orthogonal": "updates",
+    "PartFile": "merging",
+    "RankCut": "cutting",
     "Resized": "resize",
     "ResizedFile": "resize",
     "Share": "shares",
@@ -129,13 +177,21 @@ _NEEDS_TORCH = {
     "Span": "side_by_side",
     "Spectrum": "lowrank",
     "Update": "updates",
+    "Weighted": "merging",
     "compare_adapters": "compare",
     "convert_adapter": "convert",
     "inspect_adapter": "inspect",
+    "cut_error": "cutting",
+    "dense_spectrum": "decompose",
     "is_finite": "lowrank",
     "known_modules": "convert",
     "load_adapter": "load",
     "load_adapter_report": "load",
+    "measure_interference": "interference",
+    "merge": "merging",
+    "merge_files": "merging",
+    "read_tensors": "files",
+    "read_weighted": "merging",
     "resize_adapter": "resize",
     "room": "fresh_memory",
     "save_adapter": "save",

@@ -115,7 +115,10 @@ class LowRank:
         """
         if rank < 1:
             raise AdapterError(f"rank is {rank}; it must be at least 1.")
-        return self if rank >= self.rank else self.spectrum().cut(rank)
+        if rank >= self.rank:
+            return self
+        cut = self.spectrum().cut(rank)
+        return LowRank(cut.down.to(self.down.device), cut.up.to(self.up.device), cut.alpha)
 
     def spectrum(self) -> Spectrum:
         """The singular value decomposition of the dense update, which is never formed: thin QR of both
@@ -125,7 +128,7 @@ class LowRank:
         q_up, r_up = torch.linalg.qr(up)
         q_down, r_down = torch.linalg.qr(down.T)
         u, values, vh = torch.linalg.svd(self.scale * (r_up @ r_down.T), full_matrices=False)
-        return Spectrum(self, values, q_up @ u, vh @ q_down.T)
+        return Spectrum(self.shape, values, (q_up @ u).float(), (vh @ q_down.T).float())
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         """`up` (out, rank) and `down` (rank, rest) in float64; on the CPU because MPS has no float64."""
@@ -140,32 +143,43 @@ class Spectrum:
     """An update as `left @ diag(values) @ right`, the parts that matter most first.
 
     Attributes:
-        values: (k,), the singular values, none of them negative, falling.
-        left: (out, k), right: (k, rest), with orthonormal columns and rows.
+        shape: of the weight, (out, in) or (out, in, height, width).
+        values: (k,), the singular values in float64, none of them negative, falling.
+        left: (out, k), right: (k, rest), with orthonormal columns and rows; float32 on the CPU.
+        rest: the squared Frobenius norm of what is in the update and in none of these parts; 0 where they
+            are all of it.
     """
 
-    update: LowRank
+    shape: tuple[int, ...]
     values: Tensor
     left: Tensor
     right: Tensor
+    rest: float = 0.0
+
+    @property
+    def energy(self) -> float:
+        """The squared Frobenius norm of the whole update."""
+        return float(self.values.square().sum()) + self.rest
+
+    def lost(self, rank: int) -> float:
+        """The squared Frobenius norm of what `cut(rank)` leaves out (Eckart-Young)."""
+        return float(self.values[rank:].square().sum()) + self.rest
+
+    def error(self, rank: int) -> float:
+        """What `cut(rank)` leaves out, in the Frobenius norm, over the norm of the whole."""
+        whole = self.energy
+        return math.sqrt(self.lost(rank) / whole) if whole else 0.0
 
     def cut(self, rank: int) -> LowRank:
         """The first `rank` parts, as an update with scale 1 in float32; the factors share the values."""
-        down, up = self.update.down, self.update.up
         root = self.values[:rank].sqrt()
         kept = len(root)
-        new_down = (root[:, None] * self.right[:kept]).to(down.device, torch.float32)
-        new_up = (self.left[:, :kept] * root).to(up.device, torch.float32)
+        ones = (1,) * (len(self.shape) - 2)
         return LowRank(
-            down=new_down.reshape(kept, *down.shape[1:]),
-            up=new_up.reshape(up.shape[0], kept, *up.shape[2:]),
+            down=(root[:, None] * self.right[:kept]).float().reshape(kept, *self.shape[1:]),
+            up=(self.left[:, :kept] * root).float().reshape(self.shape[0], kept, *ones),
             alpha=float(kept),
         )
-
-    def error(self, rank: int) -> float:
-        """What `cut(rank)` leaves out, in the Frobenius norm, over the norm of the whole (Eckart-Young)."""
-        whole = float(self.values.square().sum())
-        return math.sqrt(float(self.values[rank:].square().sum()) / whole) if whole else 0.0
 
 
 def _of_linear(shape: tuple[int, ...]) -> tuple[int, ...]:

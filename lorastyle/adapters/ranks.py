@@ -35,10 +35,10 @@ def by_energy(spectra: Mapping[Place, Spectrum], energy: float) -> dict[Place, i
         raise AdapterError(f"energy is {energy}; it must be above 0 and at most 1, such as 0.99.")
     kept: dict[Place, int] = {}
     for place, spectrum in spectra.items():
-        squares = spectrum.values.square()
-        total = float(squares.sum())
-        enough = (squares.cumsum(0) >= energy * total * (1 - 1e-12)).nonzero()
-        kept[place] = int(enough[0]) + 1 if total and len(enough) else 1
+        total = spectrum.energy
+        enough = (spectrum.values.square().cumsum(0) >= energy * total * (1 - 1e-12)).nonzero()
+        fewest = int(enough[0]) + 1 if len(enough) else len(spectrum.values)
+        kept[place] = fewest if total else 1
     return kept
 
 
@@ -80,6 +80,6 @@ def by_numbers(spectra: Mapping[Place, Spectrum], most: int) -> dict[Place, int]
 
 def error_of(spectra: Sequence[tuple[Spectrum, int]]) -> float:
     """Of all modules together: the Frobenius norm of what is left out, over that of the whole."""
-    lost = sum(float(spectrum.values[rank:].square().sum()) for spectrum, rank in spectra)
-    whole = sum(float(spectrum.values.square().sum()) for spectrum, _ in spectra)
+    lost = sum(spectrum.lost(rank) for spectrum, rank in spectra)
+    whole = sum(spectrum.energy for spectrum, _ in spectra)
     return float((lost / whole) ** 0.5) if whole else 0.0

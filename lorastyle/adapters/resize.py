@@ -16,11 +16,11 @@ from .convert import free_target, known_modules, load_whole, own_dtype
 from .load import Modules
 from .lowrank import LowRank, Spectrum
 from .ranks import by_energy, by_numbers, error_of, uniform
-from .save import DTYPES, TooManyBytes, save_adapter
+from .room import numbers_within, other_numbers
+from .save import TooManyBytes, save_adapter
 from .source import open_sources
 from .updates import Difference, Update
 
-_PER_MODULE = 600  # bytes of a header for the three tensors of a module, with long names
 _STALE = ("lorastyle.rank", "lorastyle.alpha")  # what was true of the larger one
 
 
@@ -119,9 +119,10 @@ def _cut(
     components: dict[str, dict[str, LowRank]] = {component: {} for component in adapter.components}
     modules: list[Shrunk] = []
     for (component, path), spectrum in spectra.items():
-        before, after = spectrum.update.rank, kept[component, path]
+        update = adapter.components[component][path]
+        before, after = update.rank, kept[component, path]
         # what keeps its rank keeps its bits
-        components[component][path] = spectrum.update if after >= before else spectrum.cut(after)
+        components[component][path] = update if after >= before else spectrum.cut(after)
         error = spectrum.error(after) if after < before else 0.0
         modules.append(Shrunk(component, path, before, after, error))
     error = error_of([(spectrum, kept[place]) for place, spectrum in spectra.items()])
@@ -161,7 +162,16 @@ def resize_adapter(
     adapter, _ = load_whole(source, modules or known_modules(source), partial=partial)
     dtype = dtype or own_dtype(source)
     adapter = replace(adapter, name=target.stem)
-    numbers = None if most_bytes is None else _numbers(adapter, most_bytes, dtype)
+    numbers = None
+    if most_bytes is not None:
+        numbers = numbers_within(
+            most_bytes,
+            [update.shape for _, _, update in adapter.updates()],
+            name=adapter.name,
+            dtype=dtype,
+            metadata=adapter.metadata,
+            others=other_numbers(adapter),
+        )
     while True:
         resized = shrink(adapter, rank=rank, energy=energy, numbers=numbers, partial=partial)
         try:
@@ -172,24 +182,3 @@ def resize_adapter(
                 numbers = numbers * most_bytes // error.bytes
     before = sum(part.header.file_bytes for part in open_sources(source))
     return ResizedFile(saved, dtype, before, saved.stat().st_size, resized)
-
-
-def _numbers(adapter: Adapter, most_bytes: int, dtype: str) -> int:
-    """How many numbers of low-rank factors a file of so many bytes has room for."""
-    if dtype not in DTYPES:
-        raise AdapterError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}.")
-    width = DTYPES[dtype].itemsize
-    places = sum(1 for _ in adapter.updates())
-    text = sum(len(key.encode()) + len(value.encode()) for key, value in adapter.metadata.items())
-    header = 10_000 + 2 * text + _PER_MODULE * places
-    # float32: what is not resized may be stored so, where the smaller type is too coarse for it
-    others = 4 * sum(update.parameters for _, _, update in adapter.dense_updates())
-    others += 4 * sum(v.numel() for vectors in adapter.words.values() for v in vectors.values())
-    room = most_bytes - header - others
-    least = sum(sum(update.shape[:1]) + update.down[0].numel() for _, _, update in adapter.updates())
-    if room < least * width:
-        raise AdapterError(
-            f"{adapter.name!r} has no file of {most_bytes / 1e6:.2f} MB: at rank 1 everywhere it needs "
-            f"{(header + others + least * width) / 1e6:.2f} MB. Ask for that much."
-        )
-    return room // width

@@ -1,5 +1,5 @@
-"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `resize`, `publish`,
-`info`, `inspect`, `library`, `demo`, `ui`, `doctor`, `version`.
+"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `resize`, `merge`,
+`interference`, `publish`, `info`, `inspect`, `library`, `demo`, `ui`, `doctor`, `version`.
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
@@ -33,6 +33,8 @@ COMMANDS = {
     "convert": "Write an adapter in another form, and prove that it is the same.",
     "verify": "Compare two adapter files, whatever their forms.",
     "resize": "Make an adapter file smaller, with the error that it costs.",
+    "merge": "Make one adapter of several, exactly or at a lower rank.",
+    "interference": "Say how much adapters have in common, and which scales keep a stack from overcooking.",
     "publish": "Put an adapter on the Hugging Face Hub, after a look at what would be sent.",
     "info": "Say what is in an adapter file, or which settings drew a picture.",
     "inspect": "Look into an adapter's tensors: strength by block, the rank that is used, what is broken.",

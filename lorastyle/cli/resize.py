@@ -67,7 +67,7 @@ def resize(
     resized = done.resized
     say(
         f"{done.path}: {file_size(done.bytes_after)} of {file_size(done.bytes_before)}, "
-        f"rank {_span(m.after for m in resized.modules)} of {_span(m.before for m in resized.modules)}"
+        f"rank {span(m.after for m in resized.modules)} of {span(m.before for m in resized.modules)}"
     )
     for algorithm, count in resized.left_whole.items():
         note(f"{count} modules of {algorithm} are not low rank and stay as they were.")
@@ -84,15 +84,16 @@ def _tell(resized: Resized, every: bool) -> None:
         say(f"  --all tells the other {len(order) - 3}")
 
 
-def _span(ranks: Iterable[int]) -> str:
+def span(ranks: Iterable[int]) -> str:
+    """`4`, or `2 to 8`."""
     found = set(ranks)
     low, high = min(found), max(found)
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def parse_bytes(text: str) -> int:
-    """`40MB`, `1.5 GB`, `500k`, `40MiB` -> bytes. Raises ConfigError."""
+def parse_bytes(text: str, flag: str = "--size") -> int:
+    """`40MB`, `1.5 GB`, `500k`, `40MiB` -> bytes. Raises ConfigError, which names the flag."""
     found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmg]?i?)b?", text.strip().lower())
     if found is None or found[2] not in _UNITS:
-        raise ConfigError(f'--size is "{text}"; write a number and its unit, such as 40MB.')
+        raise ConfigError(f'{flag} is "{text}"; write a number and its unit, such as 40MB.')
     return int(float(found[1]) * _UNITS[found[2]])

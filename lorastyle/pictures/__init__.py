@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .heat_map import heat_map
 from .lettering import Line, fit_text
 from .paper import GREY, INK, Paper, line_height
 from .reading import FORMATS, SUFFIXES, Opened, Unusable, open_picture
@@ -17,6 +18,7 @@ __all__ = [
     "Paper",
     "Unusable",
     "fit_text",
+    "heat_map",
     "line_height",
     "open_picture",
     "what_it_is",

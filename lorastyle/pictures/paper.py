@@ -62,6 +62,10 @@ class Paper:
         room = max(8, size[0] - 16)
         self.text((at[0] + 8, at[1] + 8), text, letters, room, fill=GREY, lines=lines)
 
+    def cell(self, at: tuple[int, int], size: tuple[int, int], fill: str) -> None:
+        """A coloured rectangle."""
+        self._pen.rectangle(_box(at, size), fill=fill)
+
 
 def line_height(size: int) -> int:
     """Pixels from one line of text to the next."""

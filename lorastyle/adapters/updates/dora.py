@@ -38,6 +38,10 @@ class DoRA(Update):
         return "DoRA" if isinstance(self.inside, LowRank) else f"DoRA of {self.inside.algorithm}"
 
     @property
+    def reads_weight(self) -> bool:
+        return True
+
+    @property
     def shape(self) -> tuple[int, ...] | None:
         return self.inside.shape
 

@@ -27,6 +27,10 @@ class IA3(Update):
     def algorithm(self) -> str:
         return "IA3"
 
+    @property
+    def reads_weight(self) -> bool:
+        return True
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         return len(shape) >= 2 and self.weight.numel() == shape[int(self.on_input)]
 

@@ -38,6 +38,10 @@ class Orthogonal(Update):
     def algorithm(self) -> str:
         return "BOFT" if self.blocks.ndim == 4 else "OFT"
 
+    @property
+    def reads_weight(self) -> bool:
+        return True
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         rows, size = self.blocks.shape[-3] * self.blocks.shape[-1], self.blocks.shape[-1]
         if self.blocks.ndim == 4:  # the last stage's rows must meet too

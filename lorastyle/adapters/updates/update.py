@@ -38,6 +38,11 @@ class Update(ABC):
         """The shape of a weight that it fits, where its tensors say it."""
         return None
 
+    @property
+    def reads_weight(self) -> bool:
+        """Whether its difference depends on the weight that it changes, so that none is known without it."""
+        return False
+
     @abstractmethod
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether a weight of this shape can be changed so."""
