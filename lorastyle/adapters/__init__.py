@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
-from .block_weights import BLOCKS, BlockWeights, block_name
+from .block_weights import BLOCKS, BlockWeights, block_name, leads_to
 from .families import FAMILIES, Family, family_title
 from .glance import Glance, glance
 from .header import Header, TensorEntry, read_header
@@ -118,6 +118,7 @@ __all__ = [
     "is_adapter_folder",
     "is_finite",
     "known_modules",
+    "leads_to",
     "load_adapter",
     "load_adapter_report",
     "lock_file",

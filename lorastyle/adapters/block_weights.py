@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lorastyle.errors import ConfigError, near_miss, shortened
 
@@ -56,6 +56,8 @@ class BlockWeights:
 
     Attributes:
         factors: {block: factor}.
+        paths: {a module's path, or the start of it up to a dot: factor}; the longest that fits overrules
+            the others and the block. "unet." or a text encoder's name may stand before it.
         others: the factor of blocks that are not named: 1, or 0 where a list of numbers did not reach them.
         text: as it was written.
     """
@@ -63,9 +65,13 @@ class BlockWeights:
     factors: Mapping[str, float]
     others: float = 1.0
     text: str = ""
+    paths: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def at(self, component: str, path: str) -> float:
         """The factor of a module."""
+        fitting = [given for given in self.paths if leads_to(given, component, path)]
+        if fitting:
+            return self.paths[max(fitting, key=len)]
         return self.factors.get(block_name(component, path), self.others)
 
     @classmethod
@@ -73,7 +79,8 @@ class BlockWeights:
         """Read "1,0,0,1,..." (12, 17, 20 or 26 numbers) or "IN:0.5,MID:0,OUT03-OUT05:1.2".
 
         Of names, IN and OUT are all blocks of a side and UNET is everything but BASE; a later one overrules
-        those before it, and what is not named keeps a factor of 1.
+        those before it, and what is not named keeps a factor of 1. A name with a dot in it is the path of a
+        module, or the start of one: "mid_block.attentions.0:0.5", "down_blocks.1:0".
 
         Args:
             family: the adapter's, for which a list must have been made; None takes any list.
@@ -85,6 +92,7 @@ class BlockWeights:
         if all(":" not in item for item in items):
             return cls(_listed(items, family, text), others=0.0, text=text)
         factors: dict[str, float] = {}
+        paths: dict[str, float] = {}
         for item in items:
             name, colon, number = item.partition(":")
             if not colon:
@@ -92,8 +100,16 @@ class BlockWeights:
                     f"Block weights {shortened(text)}: {shortened(item)} has no factor; write "
                     f"{shortened(item).strip(chr(39)) or 'MID'}:0.5."
                 )
-            factors.update(dict.fromkeys(_named(name.strip().upper(), text), _number(number, text)))
-        return cls(factors, text=text)
+            if "." in name:
+                paths[name.strip().strip(".")] = _number(number, text)
+            else:
+                factors.update(dict.fromkeys(_named(name.strip().upper(), text), _number(number, text)))
+        return cls(factors, text=text, paths=paths)
+
+
+def leads_to(given: str, component: str, path: str) -> bool:
+    """Whether a path, or the start of one, with or without its component, is that of a module."""
+    return any(whole == given or whole.startswith(given + ".") for whole in (path, f"{component}.{path}"))
 
 
 def _listed(items: list[str], family: str | None, text: str) -> dict[str, float]:

@@ -19,21 +19,17 @@ from .checks import (
     known_name,
     probability,
     trained_factor,
-    with_scales,
 )
 from .frozen import Frozen
-from .fuse import check_fusable, fused_weight
-from .gates import Gates
 from .layers import GatedLayer, Trainable, factor_shapes
-from .mix import Mix, Scales
-from .patches import Patches
-from .residents import Resident, check_components, fit_adapter, refuse_shared
+from .mixing import Mixing
+from .residents import Resident, fit_adapter, refuse_shared
 from .slots import Restacked, Slot, wrap
 from .targets import select_targets
 from .tree import Tree
 
 
-class AdapterBank:
+class AdapterBank(Mixing):
     """Adapters on the modules of a live model, mixed by one gate vector per layer.
 
     A module is wrapped when the first adapter arrives at it and unwrapped when the last one leaves. The
@@ -54,38 +50,17 @@ class AdapterBank:
     """
 
     def __init__(self, components: Mapping[str, nn.Module]) -> None:
-        self._components = check_components(components)
-        self._adapters: dict[str, Adapter] = {}
-        self._mix = Mix({})
-        self._gates = Gates()
-        self._slots: dict[GatedLayer, Slot] = {}
+        super().__init__(components)
         self._trainable: str | None = None
         self._trained: list[Slot] = []  # where the trainable lives, in the order of its targets
         self._frozen = Frozen()  # what to thaw when it leaves
-        self._patches = Patches()  # what is not low rank
-        self._disabled = 0
-        self._fused = False
 
     # ---- who is here -----------------------------------------------------------------------------------
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The adapters, in order of arrival."""
-        return tuple(self._mix.scales)
-
-    @property
-    def scales(self) -> dict[str, dict[str, float]]:
-        """A copy: {adapter: {component: scale}}, for the components that the adapter changes."""
-        return {name: dict(by_component) for name, by_component in self._mix.scales.items()}
 
     @property
     def trainable(self) -> str | None:
         """The name of the adapter being trained, if there is one."""
         return self._trainable
-
-    @property
-    def is_fused(self) -> bool:
-        return self._fused
 
     def __repr__(self) -> str:
         listed = ", ".join(f"{name}: {scales}" for name, scales in self.scales.items())
@@ -204,49 +179,6 @@ class AdapterBank:
     def __exit__(self, *_: object) -> None:
         self.detach()
 
-    # ---- scales ----------------------------------------------------------------------------------------
-
-    def set_scales(self, scales: Mapping[str, float | Mapping[str, float]]) -> None:
-        """Set the scales of the adapters named here, all or none; the others keep theirs.
-
-        Args:
-            scales: {adapter: scale}, or {adapter: {component: scale}}. A component that the adapter does not
-                change is allowed, so that one setting can serve many adapters.
-
-        Raises:
-            AdapterError: an unknown adapter or component, a scale that is not finite, or the bank is fused.
-        """
-        self._check_can_change("set scales")
-        self._apply(replace(self._mix, scales=with_scales(self._mix.scales, scales, self._components)))
-
-    @contextmanager
-    def scaled(self, scales: Mapping[str, float | Mapping[str, float]]) -> Generator[None]:
-        """`set_scales` for the length of a `with` block; the former scales come back whatever happens."""
-        before = self.scales
-        self.set_scales(scales)
-        try:
-            yield
-        finally:
-            fused = self._fused
-            self.restore()
-            self.set_scales({name: former for name, former in before.items() if name in self.names})
-            if fused:
-                self.fuse()
-
-    @contextmanager
-    def disabled(self) -> Generator[None]:
-        """For the length of a `with` block, as if nothing were attached, to the bit."""
-        fused = self._fused
-        self.restore()
-        self._bypass(+1)
-        try:
-            with self._patches.lifted():
-                yield
-        finally:
-            self._bypass(-1)
-            if fused and self._slots:
-                self.fuse()
-
     # ---- training --------------------------------------------------------------------------------------
 
     def parameters(self, name: str, component: str | None = None) -> list[nn.Parameter]:
@@ -288,55 +220,6 @@ class AdapterBank:
             components.setdefault(resident.component, {})[resident.path] = slot.trainable.copy()
         return Adapter(name, components, dict(metadata))
 
-    # ---- fused mode ------------------------------------------------------------------------------------
-
-    def fuse(self) -> None:
-        """Add every update to the weights, at the present scales, until `restore()`.
-
-        The original tensors are kept, so memory grows by the weights that are fused. Adapters and scales
-        cannot change meanwhile.
-
-        Raises:
-            AdapterError: a weight is quantised, or an adapter is in training mode, or the bank is disabled.
-                Nothing is fused then.
-        """
-        if self._fused:
-            return
-        if self._disabled:
-            raise AdapterError("Cannot fuse inside disabled(), where the base draws alone; leave it first.")
-        scales = _constant(self._mix, "fuse")
-        active = [(slot, updates) for slot in self._slots.values() if (updates := slot.updates(scales))]
-        for slot, _ in active:
-            check_fusable(slot.layer, str(slot))
-        self._fused = True
-        try:
-            # An inference tensor in a weight's place could never be used where gradients are wanted.
-            with torch.inference_mode(False):
-                for slot, updates in active:
-                    base = slot.layer.base
-                    dense = self._patches.dense(base)
-                    slot.layer.fuse(fused_weight(self._patches.original(base), updates, dense))
-        except BaseException:
-            self.restore()
-            raise
-
-    def restore(self) -> None:
-        """Put the original weights back: the same tensor objects, the same bits."""
-        for slot in self._slots.values():
-            slot.layer.restore()
-        self._fused = False
-
-    @contextmanager
-    def fused(self) -> Generator[None]:
-        """`fuse()` for the length of a `with` block, and `restore()` whatever happens in it."""
-        already = self._fused
-        self.fuse()
-        try:
-            yield
-        finally:
-            if not already:
-                self.restore()
-
     # ---- inside ----------------------------------------------------------------------------------------
 
     def _tree(self) -> Tree:
@@ -348,22 +231,6 @@ class AdapterBank:
         tree = Tree.of(self._components)
         tree.refuse_other_banks(self._slots)
         return tree
-
-    def _apply(self, mix: Mix) -> None:
-        """Make this the setting, or, where that fails, leave everything as it is."""
-        changed = mix.used_columns != self._mix.used_columns
-        restacked = Restacked.of(self._slots.values() if changed else (), mix)
-        if self._patches:
-            self._patches.refresh(_constant(mix, "add to the weights"))
-        self._mix = mix
-        restacked.move_in()
-        if changed:
-            self._gates.lay_out(self._slots.values())
-        self._gates.write(mix)
-
-    def _arrive(self, name: str, scales: dict[str, float]) -> None:
-        """Open the gates of an adapter that has moved in."""
-        self._apply(replace(self._mix, scales={**self._mix.scales, name: scales}))
 
     @contextmanager
     def _or_leave(self, name: str) -> Generator[None]:
@@ -380,18 +247,17 @@ class AdapterBank:
             self._trained = []
             self._frozen.thaw()
         self._adapters.pop(name, None)
-        self._mix = replace(self._mix, scales={n: s for n, s in self._mix.scales.items() if n != name})
+        self._mix = self._mix.without(name)
         self._patches.remove(name)
         for slot in list(self._slots.values()):
             left = slot.residents.pop(name, None)
-            slot.weights.pop(name, None)
             if not slot.residents:
                 slot.unwrap()
                 del self._slots[slot.layer]
             elif left is not None and left.update is None:
                 slot.layer.set_trainable(None)
         Restacked.of(self._slots.values(), self._mix).move_in()
-        self._gates.lay_out(self._slots.values())
+        self._gates.lay_out(self._slots.values(), self._mix)
         self._gates.write(self._mix)
 
     def _settle(self, name: str, residents: Sequence[Resident], tree: Tree) -> list[Slot]:
@@ -408,27 +274,3 @@ class AdapterBank:
         for slot, resident in zip(settled, residents, strict=True):
             slot.residents[name] = resident
         return settled
-
-    def _bypass(self, step: int) -> None:
-        self._disabled += step
-        for slot in self._slots.values():
-            slot.layer.bypass(self._disabled > 0)
-
-    def _check_can_change(self, what: str) -> None:
-        if self._fused:
-            raise AdapterError(f"Cannot {what} while the bank is fused; call restore() first.")
-
-
-def _constant(mix: Mix, what: str) -> Scales:
-    """The one strength of each adapter and component.
-
-    Raises:
-        AdapterError: it differs between the samples of the batch, which share their weights.
-    """
-    try:
-        return mix.constant()
-    except ValueError as error:
-        raise AdapterError(
-            f"Cannot {what}: the scale of {str(error)!r} differs between the pictures of the batch, which "
-            "share the weights. Draw them one by one."
-        ) from error

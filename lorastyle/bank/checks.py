@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
 from typing import cast
 
 from torch import nn
 
+from lorastyle.adapters import BlockWeights, leads_to
 from lorastyle.errors import AdapterError, near_miss
+
+from .residents import Resident
 
 _LARGEST = 3.4e38
 
@@ -113,3 +116,21 @@ def with_scales(
             if component in new[name]:
                 new[name][component] = value
     return new
+
+
+def check_blocks(name: str, blocks: BlockWeights, residents: Iterable[Resident]) -> None:
+    """Do the paths among the weights lead to modules of the adapter?
+
+    Raises:
+        AdapterError: one does not.
+    """
+    if not blocks.paths:
+        return
+    paths = [f"{r.component}.{r.path}" for r in residents]
+    for given in blocks.paths:
+        if not any(leads_to(given, *path.split(".", 1)) for path in paths):
+            starts = {".".join(path.split(".")[1:n]) for path in paths for n in range(2, 6)}
+            raise AdapterError(
+                f"{name!r} changes no module in {given!r}, which its block weights name."
+                f"{near_miss(given, sorted(starts))}"
+            )

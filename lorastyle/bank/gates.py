@@ -71,7 +71,7 @@ class Gates:
         self._columns: dict[Column, int] = {}
         self._open: frozenset[Column] = frozenset()  # the columns that were not zero at the last write
 
-    def lay_out(self, slots: Iterable[Slot]) -> None:
+    def lay_out(self, slots: Iterable[Slot], mix: Mix) -> None:
         """After stacks, weights or the layers' devices have changed. `write` is to follow."""
         self._slots, self._columns = list(slots), {}
         by_kind: dict[tuple[torch.device, torch.dtype], list[Slot]] = {}
@@ -81,9 +81,9 @@ class Gates:
             if slot.stacked:
                 by_kind.setdefault((slot.layer.device, slot.layer.dtype), []).append(slot)
         with torch.inference_mode(False):  # or the gates could never be used in training
-            self._groups = [self._group(members, *kind) for kind, members in by_kind.items()]
+            self._groups = [self._group(members, mix, *kind) for kind, members in by_kind.items()]
 
-    def _group(self, slots: list[Slot], device: torch.device, dtype: torch.dtype) -> _Group:
+    def _group(self, slots: list[Slot], mix: Mix, device: torch.device, dtype: torch.dtype) -> _Group:
         owners: list[int] = []
         weights: list[float] = []
         ranks: list[int] = []
@@ -95,7 +95,7 @@ class Gates:
                 resident = slot.residents[name]
                 assert resident.update is not None
                 owners.append(self._columns[name, resident.component])
-                weights.append(slot.weight(name))
+                weights.append(slot.weight(name, mix))
                 ranks.append(resident.update.rank)
                 row += ranks[-1]
             stretches.append((slot, first, row - first))
@@ -113,7 +113,7 @@ class Gates:
         if not self._slots:
             return
         if any(group.left() for group in self._groups):  # the model went elsewhere
-            self.lay_out(self._slots)
+            self.lay_out(self._slots, mix)
         columns = [mix.column(*column) for column in self._columns]
         opened = frozenset(c for c, values in zip(self._columns, columns, strict=True) if any(values))
         with torch.inference_mode(False):
@@ -131,6 +131,6 @@ def _write_trained(slot: Slot, mix: Mix) -> None:
     (name, component), rank = next(
         ((name, r.component), slot.trainable.rank) for name, r in slot.residents.items() if r.update is None
     )
-    strengths = torch.tensor(mix.column(name, component)) * slot.weight(name)
+    strengths = torch.tensor(mix.column(name, component)) * slot.weight(name, mix)
     gate = strengths[:, None, None].expand(-1, 1, rank) if mix.rows else strengths.expand(rank)
     slot.layer.set_trained_gate(gate)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .mix import Scales
+from .mix import Mix
 from .residents import DenseResident
 
 
@@ -27,11 +27,10 @@ class _Patch:
     originals: dict[str, nn.Parameter] = field(default_factory=dict[str, nn.Parameter])
     applied: tuple[tuple[str, float], ...] = ()
 
-    def wanted(self, scales: Scales) -> tuple[tuple[str, float], ...]:
-        """The residents that are on, with their scales; one that is just moving in, or out, has none."""
-        at_home = ((name, r) for name, r in self.residents.items() if name in scales)
-        pairs = ((name, scales[name][resident.component]) for name, resident in at_home)
-        return tuple((name, scale) for name, scale in pairs if scale != 0)
+    def wanted(self, mix: Mix) -> tuple[tuple[str, float], ...]:
+        """The residents that are on, each with its strength."""
+        pairs = ((name, mix.strength(name, r.component, r.path)) for name, r in self.residents.items())
+        return tuple((name, strength) for name, strength in pairs if strength != 0)
 
     def apply(self, wanted: tuple[tuple[str, float], ...]) -> None:
         if wanted == self.applied:
@@ -94,7 +93,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._patches: dict[int, _Patch] = {}  # by the module's id
-        self._scales: Scales = {}
+        self._mix = Mix()
         self._lifted = 0
 
     def __len__(self) -> int:
@@ -117,14 +116,14 @@ class Patches:
                 patch.restore()
                 del self._patches[key]
 
-    def refresh(self, scales: Scales) -> None:
-        """Bring the weights to these scales, or, where that fails, leave them as they are."""
-        before, self._scales = self._scales, scales
+    def refresh(self, mix: Mix) -> None:
+        """Bring the weights up to date, or, where that fails, leave them as they are."""
+        before, self._mix = self._mix, mix
         try:
             for patch in self._patches.values():
                 self._apply(patch)
         except BaseException:  # no memory for a weight
-            self._scales = before
+            self._mix = before
             for patch in self._patches.values():
                 self._apply(patch)
             raise
@@ -140,7 +139,7 @@ class Patches:
     def dense(self, module: nn.Module) -> Tensor | None:
         """What the residents add to the module's own weight, in float32; None for nothing."""
         patch = self._patches.get(id(module))
-        return None if patch is None else patch.dense(patch.wanted(self._scales))
+        return None if patch is None else patch.dense(patch.wanted(self._mix))
 
     @contextmanager
     def lifted(self) -> Generator[None]:
@@ -157,4 +156,4 @@ class Patches:
 
     def _apply(self, patch: _Patch) -> None:
         if not self._lifted:
-            patch.apply(patch.wanted(self._scales))
+            patch.apply(patch.wanted(self._mix))

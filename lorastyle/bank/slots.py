@@ -11,7 +11,7 @@ from torch import nn
 from lorastyle.adapters import LowRank
 
 from .layers import GatedLayer, Trainable, gated
-from .mix import Mix, Scales
+from .mix import Mix
 from .residents import Resident
 from .stacks import Stack, Wanted, make_stacks
 from .tree import Place
@@ -23,14 +23,12 @@ class Slot:
 
     Attributes:
         places: where the model holds the module: several for a shared one.
-        weights: {adapter: what multiplies its scale here}; 1 where it is not named.
         stacked: the residents in the layer's stack.
     """
 
     layer: GatedLayer
     places: list[Place]
     residents: dict[str, Resident] = field(default_factory=dict[str, Resident])
-    weights: dict[str, float] = field(default_factory=dict[str, float])
     stacked: tuple[str, ...] = ()
 
     @property
@@ -39,25 +37,29 @@ class Slot:
         assert found is not None
         return found
 
-    def weight(self, name: str) -> float:
-        return self.weights.get(name, 1.0)
+    def weight(self, name: str, mix: Mix) -> float:
+        """What multiplies an adapter's scale here."""
+        return mix.weight(name, self.residents[name].component, self.residents[name].path)
 
     def wanted(self, mix: Mix) -> tuple[str, ...]:
         """The frozen residents to stack: those that are off cost nothing."""
         return tuple(
             name
             for name, resident in self.residents.items()
-            if resident.update is not None and mix.used(name, resident.component) and self.weight(name) != 0
+            if resident.update is not None
+            and name in mix.scales
+            and mix.used(name, resident.component)
+            and self.weight(name, mix) != 0
         )
 
-    def updates(self, scales: Scales) -> list[tuple[LowRank, float]]:
+    def updates(self, mix: Mix) -> list[tuple[LowRank, float]]:
         """What the layer adds to its base: the factors as they were given, not as the stack's dtype rounds
         them.
         """
         return [
             (resident.update or self.trainable.low_rank(), scale)
             for name, resident in self.residents.items()
-            if (scale := scales[name][resident.component] * self.weight(name)) != 0
+            if (scale := mix.strength(name, resident.component, resident.path)) != 0
         ]
 
     def unwrap(self) -> None:

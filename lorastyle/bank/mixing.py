@@ -1,0 +1,233 @@
+"""What the adapters of a bank do now: scales, block weights, rows of a batch, steps; and fused mode."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from lorastyle.adapters import Adapter, BlockWeights
+from lorastyle.errors import AdapterError
+
+from .checks import check_blocks, finite_scale, known_name, with_scales
+from .fuse import check_fusable, fused_weight
+from .gates import Gates
+from .layers import GatedLayer
+from .mix import Mix
+from .patches import Patches
+from .residents import check_components
+from .slots import Restacked, Slot
+
+Wanted = Mapping[str, "float | Mapping[str, float]"]
+"""{adapter: scale}, or {adapter: {component: scale}}"""
+
+
+class Mixing:
+    """The half of an `AdapterBank` that sets how strongly the adapters act.
+
+    A strength is a product: the scale of the adapter on a component, its weight in the module's block, and
+    its factor at the present step. While it stays away from zero, changing it writes one tensor.
+    """
+
+    def __init__(self, components: Mapping[str, nn.Module]) -> None:
+        self._components = check_components(components)
+        self._adapters: dict[str, Adapter] = {}
+        self._mix = Mix()
+        self._gates = Gates()
+        self._slots: dict[GatedLayer, Slot] = {}
+        self._patches = Patches()  # what is not low rank
+        self._disabled = 0
+        self._fused = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The adapters, in order of arrival."""
+        return tuple(self._mix.scales)
+
+    @property
+    def scales(self) -> dict[str, dict[str, float]]:
+        """A copy: {adapter: {component: scale}}, for the components that the adapter changes."""
+        return {name: dict(by_component) for name, by_component in self._mix.scales.items()}
+
+    @property
+    def is_fused(self) -> bool:
+        return self._fused
+
+    # ---- scales ----------------------------------------------------------------------------------------
+
+    def set_scales(self, scales: Wanted) -> None:
+        """Set the scales of the adapters named here, all or none; the others keep theirs.
+
+        Args:
+            scales: {adapter: scale}, or {adapter: {component: scale}}. A component that the adapter does not
+                change is allowed, so that one setting can serve many adapters.
+
+        Raises:
+            AdapterError: an unknown adapter or component, a scale that is not finite, the bank is fused, or
+                each sample has scales of its own (inside `rows`).
+        """
+        self._check_can_change("set scales")
+        if self._mix.rows:
+            raise AdapterError(
+                "Cannot set scales inside rows(), where each sample has its own; leave it first."
+            )
+        self._apply(replace(self._mix, scales=with_scales(self._mix.scales, scales, self._components)))
+
+    @contextmanager
+    def scaled(self, scales: Wanted) -> Generator[None]:
+        """`set_scales` for the length of a `with` block; the former scales come back whatever happens."""
+        before = self.scales
+        self.set_scales(scales)
+        try:
+            yield
+        finally:
+            fused = self._fused
+            self.restore()
+            self.set_scales({name: former for name, former in before.items() if name in self.names})
+            if fused:
+                self.fuse()
+
+    @contextmanager
+    def rows(self, rows: Sequence[Wanted]) -> Generator[None]:
+        """For the length of a `with` block, sample i of every batch is computed with the scales `rows[i]`.
+
+        What a row does not name keeps its scale. A batch of another size fails in the layer; guidance doubles
+        a batch, and wants the rows twice.
+
+        Raises:
+            AdapterError: as `set_scales`; no row; or an adapter that is not low rank, whose scale differs.
+        """
+        self._check_can_change("set rows")
+        if not rows or self._mix.rows:
+            raise AdapterError("rows() needs at least one row, and does not go inside another rows().")
+        each = tuple(with_scales(self._mix.scales, row, self._components) for row in rows)
+        self._apply(replace(self._mix, rows=each))
+        try:
+            yield
+        finally:
+            self._apply(replace(self._mix, rows=()))
+
+    @property
+    def block_weights(self) -> dict[str, BlockWeights]:
+        """A copy: {adapter: its weights}, for those that have some."""
+        return dict(self._mix.weights)
+
+    def set_block_weights(self, weights: Mapping[str, BlockWeights | None]) -> None:
+        """Weigh the blocks of the adapters named here, all or none; None is 1 everywhere.
+
+        Raises:
+            AdapterError: an unknown adapter, a path that none of its modules has, or the bank is fused.
+        """
+        self._check_can_change("set block weights")
+        for name, blocks in weights.items():
+            known_name(name, self.names)
+            if blocks is not None:
+                check_blocks(name, blocks, (r for s in self._slots.values() if (r := s.residents.get(name))))
+        merged = {**self._mix.weights, **weights}
+        kept = {name: blocks for name, blocks in merged.items() if blocks is not None}
+        self._apply(replace(self._mix, weights=kept))
+
+    def set_step_factors(self, factors: Mapping[str, float]) -> None:
+        """Multiply the scales of the adapters named here, until the next call; 1 for the others.
+
+        For schedules: an adapter whose factor is 0 costs nothing at that step, and nothing is stacked anew.
+
+        Raises:
+            AdapterError: an unknown adapter, a factor that is not finite, or the bank is fused.
+        """
+        self._check_can_change("set step factors")
+        for name, factor in factors.items():
+            known_name(name, self.names)
+            finite_scale(f"{name} at this step", factor)
+        self._apply(replace(self._mix, factors=dict(factors)))
+
+    @contextmanager
+    def disabled(self) -> Generator[None]:
+        """For the length of a `with` block, as if nothing were attached, to the bit."""
+        fused = self._fused
+        self.restore()
+        self._bypass(+1)
+        try:
+            with self._patches.lifted():
+                yield
+        finally:
+            self._bypass(-1)
+            if fused and self._slots:
+                self.fuse()
+
+    # ---- fused mode ------------------------------------------------------------------------------------
+
+    def fuse(self) -> None:
+        """Add every update to the weights, at the present scales, until `restore()`.
+
+        The original tensors are kept, so memory grows by the weights that are fused. Adapters and scales
+        cannot change meanwhile.
+
+        Raises:
+            AdapterError: a weight is quantised, or an adapter is in training mode, or the bank is disabled.
+                Nothing is fused then.
+        """
+        if self._fused:
+            return
+        if self._disabled:
+            raise AdapterError("Cannot fuse inside disabled(), where the base draws alone; leave it first.")
+        active = [(slot, found) for slot in self._slots.values() if (found := slot.updates(self._mix))]
+        for slot, _ in active:
+            check_fusable(slot.layer, str(slot))
+        self._fused = True
+        try:
+            # An inference tensor in a weight's place could never be used where gradients are wanted.
+            with torch.inference_mode(False):
+                for slot, updates in active:
+                    base = slot.layer.base
+                    dense = self._patches.dense(base)
+                    slot.layer.fuse(fused_weight(self._patches.original(base), updates, dense))
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Put the original weights back: the same tensor objects, the same bits."""
+        for slot in self._slots.values():
+            slot.layer.restore()
+        self._fused = False
+
+    @contextmanager
+    def fused(self) -> Generator[None]:
+        """`fuse()` for the length of a `with` block, and `restore()` whatever happens in it."""
+        already = self._fused
+        self.fuse()
+        try:
+            yield
+        finally:
+            if not already:
+                self.restore()
+
+    # ---- inside ----------------------------------------------------------------------------------------
+
+    def _apply(self, mix: Mix) -> None:
+        """Make this the setting, or, where that fails, leave everything as it is."""
+        same = mix.stacks_as(self._mix)
+        restacked = Restacked.of(() if same else self._slots.values(), mix)
+        self._patches.refresh(mix)
+        self._mix = mix
+        restacked.move_in()
+        if not same:
+            self._gates.lay_out(self._slots.values(), mix)
+        self._gates.write(mix)
+
+    def _arrive(self, name: str, scales: dict[str, float]) -> None:
+        """Open the gates of an adapter that has moved in."""
+        self._apply(self._mix.having(name, scales))
+
+    def _bypass(self, step: int) -> None:
+        self._disabled += step
+        for slot in self._slots.values():
+            slot.layer.bypass(self._disabled > 0)
+
+    def _check_can_change(self, what: str) -> None:
+        if self._fused:
+            raise AdapterError(f"Cannot {what} while the bank is fused; call restore() first.")
