@@ -79,8 +79,8 @@ class BlockWeights:
         """Read "1,0,0,1,..." (12, 17, 20 or 26 numbers) or "IN:0.5,MID:0,OUT03-OUT05:1.2".
 
         Of names, IN and OUT are all blocks of a side and UNET is everything but BASE; a later one overrules
-        those before it, and what is not named keeps a factor of 1. A name with a dot in it is the path of a
-        module, or the start of one: "mid_block.attentions.0:0.5", "down_blocks.1:0".
+        those before it, and what is not named keeps a factor of 1. A name with a dot or "_" in it is the path
+        of a module, or the start of one: "mid_block:0.5", "down_blocks.1.attentions:0".
 
         Args:
             family: the adapter's, for which a list must have been made; None takes any list.
@@ -100,7 +100,7 @@ class BlockWeights:
                     f"Block weights {shortened(text)}: {shortened(item)} has no factor; write "
                     f"{shortened(item).strip(chr(39)) or 'MID'}:0.5."
                 )
-            if "." in name:
+            if "." in name or "_" in name:
                 paths[name.strip().strip(".")] = _number(number, text)
             else:
                 factors.update(dict.fromkeys(_named(name.strip().upper(), text), _number(number, text)))
