@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from lorastyle.errors import ConfigError
-from lorastyle.generate import GenerateRequest
+from lorastyle.generate import GenerateRequest, with_tags_read
 
 from .axes import combinations
 from .entries import Entry
@@ -118,7 +118,7 @@ def _request(
 ) -> GenerateRequest | list[Problem]:
     try:
         names.template(values.get("name"))
-        return GenerateRequest.from_dict({"base": base, **to_fields(values)})
+        return with_tags_read(GenerateRequest.from_dict({"base": base, **to_fields(values)}))
     except ConfigError as error:
         return [Problem(_place_of(entry, values, text), text) for text in error.problems]
 

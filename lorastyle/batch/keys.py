@@ -103,7 +103,10 @@ def _with_scales(uses: list[object], scales: Mapping[str, object]) -> list[objec
     result: list[object] = []
     for use in uses:
         name = adapter_name(use)
-        result.append(use if name is None or name not in left else {"name": name, "scale": left.pop(name)})
+        if name is not None and name in left:
+            table = use if isinstance(use, Mapping) else AdapterUse.parse(str(use)).to_dict()
+            use = {**cast("Mapping[str, object]", table), "scale": left.pop(name)}
+        result.append(use)
     return [*result, *({"name": name, "scale": scale} for name, scale in left.items())]
 
 

@@ -22,7 +22,7 @@ def order(items: Iterable[Item]) -> list[Item]:
         levels = (
             asked.base,
             frozenset(use.name for use in asked.adapters),
-            tuple((use.name, use.scale) for use in asked.adapters),
+            tuple((use.name, use.scale, str(use)) for use in asked.adapters),
             (asked.width, asked.height, asked.hires),
         )
         rank = tuple(ranks.setdefault(levels[: i + 1], len(ranks)) for i in range(len(levels)))

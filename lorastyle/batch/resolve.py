@@ -31,6 +31,12 @@ class Job:
     request: GenerateRequest
 
 
+def _identity(use: AdapterUse) -> list[object]:
+    """What of an adapter's use makes the picture another one."""
+    options = use.options()
+    return [Path(use.name).stem, use.scale, use.hash, *([options] if options else [])]
+
+
 def resolve(items: Iterable[Item], folder: Path) -> tuple[list[Job], list[Problem]]:
     """A job for each item, or the reason why it cannot be drawn.
 
@@ -63,7 +69,7 @@ class _Files:
         mask, mask_hash = self._picture(asked.mask)
         values = asked.to_dict()
         # What a file is called does not matter for the picture, but for the word LCM in an adapter's name.
-        values["adapters"] = [[Path(use.name).stem, use.scale, use.hash] for use in uses]
+        values["adapters"] = [_identity(use) for use in uses]
         values |= {"init": init_hash, "mask": mask_hash}
         request = asked
         if uses or init is not None:

@@ -152,7 +152,7 @@ def _in_words(job: Job) -> str:
 
 
 def _note(job: Job) -> str:
-    uses = [f"{Path(use.name).stem} {use.scale:g}" for use in job.item.request.adapters]
+    uses = [f"{Path(use.name).stem} {use.scale_on('unet'):g}" for use in job.item.request.adapters]
     return ", ".join([f"#{job.item.index}", f"seed {job.item.request.seed}", *uses])
 
 

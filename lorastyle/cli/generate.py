@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -60,6 +61,8 @@ def generate(
     Args:
         prompt: what to draw; put an adapter's trigger word into it.
         adapter: NAME:SCALE, a file or the name of one in ./adapters; scale 1 is as trained. Repeat to stack.
+            Options follow: NAME:0.8:te=0.5:start=0.2:stop=0.7:blocks=IN:0,MID:0.5, and NAME:0@0.2,1@0.6 is a
+            scale by step. In the prompt the same is <lora:NAME:0.8:...>.
         negative: what to keep out of the picture.
         seed: the same seed draws the same picture; each further picture takes the next one.
         number: how many pictures.
@@ -92,6 +95,7 @@ def generate(
         check_picture_name,
         fetched,
         read_settings,
+        with_tags_read,
     )
     from lorastyle.library import find_adapter
 
@@ -131,6 +135,9 @@ def generate(
         raise ConfigError('Say what to draw, such as lorastyle generate "a cat", or --like a picture.')
     else:
         request = GenerateRequest.from_dict(given)
+    if prompt is not None:
+        request = with_tags_read(request)
+        request = replace(request, adapters=tuple(fetched(use) for use in request.adapters))
     check_out(out)
     try:
         files = [find_adapter(use.name, use.hash) for use in request.adapters]  # before anything slow

@@ -17,7 +17,7 @@ from .named import adapter_path
 from .names import near
 
 if TYPE_CHECKING:
-    from lorastyle.generate import GenerateRequest
+    from lorastyle.generate import AdapterUse, GenerateRequest
 
 
 def info(file: str, /, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> None:
@@ -46,11 +46,16 @@ def info(file: str, /, *, as_json: Annotated[bool, Parameter("--json", negative=
         say(found.describe())
 
 
+def _use(use: AdapterUse) -> str:
+    """As `-a` takes it, with the digits that people write."""
+    return str(use).replace(f":{use.scale!r}", f":{use.scale:g}", 1)
+
+
 def _settings(request: GenerateRequest) -> str:
     """A line for each setting that is not left open."""
     values = request.to_dict()
     values["adapters"] = ", ".join(
-        f"{use.name}:{use.scale:g}" + (f" ({use.hash})" if use.hash else "") for use in request.adapters
+        _use(use) + (f" ({use.hash})" if use.hash else "") for use in request.adapters
     )
     del values["number"]
     lines = ((key, str(value)) for key, value in values.items() if value not in ("", ()))

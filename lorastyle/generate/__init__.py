@@ -14,8 +14,11 @@ from .metadata import (
     save_picture,
 )
 from .names import slug
-from .request import AdapterUse, GenerateRequest
+from .prompt_tags import with_tags_read
+from .request import GenerateRequest
+from .schedule import Schedule
 from .schedulers import SCHEDULERS
+from .uses import AdapterUse
 
 if TYPE_CHECKING:
     from .engine import Engine, Picture
@@ -32,6 +35,7 @@ __all__ = [
     "GenerateRequest",
     "Picture",
     "PreviewFile",
+    "Schedule",
     "Start",
     "check_picture_name",
     "choose_memory",
@@ -44,6 +48,7 @@ __all__ = [
     "refuse_other_family",
     "save_picture",
     "slug",
+    "with_tags_read",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

@@ -224,20 +224,21 @@ class Engine:
 
         def run(size: tuple[int, int], start: Start | None, before: int, after: int) -> Tensor:
             scheduler = build_scheduler(request.scheduler, self.base.pipe.scheduler)
-
-            return denoise(
-                self.base,
-                wanted,
-                unwanted,
-                scheduler,
-                generators,
-                size,
-                steps=request.steps,
-                guidance=cast(float, request.guidance),
-                guidance_rescale=cast(float, request.guidance_rescale),
-                start=start,
-                on_step=partial(watch.look, before, after),
-            )
+            with self._residents.stepping() as step:
+                return denoise(
+                    self.base,
+                    wanted,
+                    unwanted,
+                    scheduler,
+                    generators,
+                    size,
+                    steps=request.steps,
+                    guidance=cast(float, request.guidance),
+                    guidance_rescale=cast(float, request.guidance_rescale),
+                    start=start,
+                    before_step=step,
+                    on_step=partial(watch.look, before, after),
+                )
 
         latents = run(size, start, 0, second)
         if hires is None:
@@ -253,5 +254,5 @@ class Engine:
 
 def _distilled(request: GenerateRequest) -> str | None:
     """The adapter in use that is named as one for few steps (Luo et al. 2023, arXiv:2311.05556)."""
-    uses = (use for use in request.adapters if use.scale > 0 and _LCM.search(Path(use.name).stem))
+    uses = (use for use in request.adapters if use.scale_on("unet") > 0 and _LCM.search(Path(use.name).stem))
     return next((use.name for use in uses), None)

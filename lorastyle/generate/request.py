@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,9 @@ from typing import Any, cast
 from lorastyle.errors import ConfigError, is_unicode, near_miss, shortened
 
 from .schedulers import SCHEDULERS, scheduler_name
+from .uses import MAX_TEXT, AdapterUse, is_number
 
 MAX_SEED = 2**53 - 1  # the largest whole number that JSON keeps in every language
-MAX_TEXT = 10_000
 SIZES = (16, 4096)
 STEPS = (1, 1000)
 GUIDANCE = (0.0, 100.0)
@@ -24,55 +23,6 @@ MAX_HIRES = 4.0
 STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where they are left open
 MAX_ADAPTERS = 256
 _MOST_PROBLEMS = 20
-
-_SCALE = re.compile(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class AdapterUse:
-    """One adapter of a request, written "path-or-name:scale".
-
-    Raises:
-        ConfigError: an empty name, a scale that is no finite number.
-    """
-
-    name: str
-    """A path, or the name of a file in ./adapters or LORASTYLE_HOME/adapters."""
-    scale: float = 1.0
-    """The multiplier: 0 is off, 1 as trained; negative and larger values are allowed."""
-    hash: str | None = None
-    """First 12 hex digits of the weights' sha256, recorded when a picture is drawn."""
-
-    def __post_init__(self) -> None:
-        problems = _adapter_problems({"name": self.name, "scale": self.scale, "hash": self.hash})
-        if problems:
-            raise ConfigError(problems)
-        object.__setattr__(self, "scale", float(self.scale))
-
-    @classmethod
-    def parse(cls, text: str) -> AdapterUse:
-        """Read "cat", "cat:0.8" or "C:\\cats\\cat.safetensors:-1".
-
-        Only a number after the last colon is a scale; without one it is 1.
-        """
-        found = _SCALE.fullmatch(text)
-        return cls(found[1], float(found[2])) if found else cls(text)
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.scale!r}"
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> AdapterUse:
-        """The inverse of `to_dict`; unknown keys are errors."""
-        problems = [*_unknown_keys(values, cls, "adapters: "), *_adapter_problems(values)]
-        if problems:
-            raise ConfigError(problems)
-        return cls(**cast("dict[str, Any]", values))
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values; `hash` only where it is known."""
-        known: dict[str, object] = {"name": self.name, "scale": self.scale}
-        return known if self.hash is None else {**known, "hash": self.hash}
 
 
 @dataclass(frozen=True)
@@ -196,27 +146,6 @@ def _unknown_keys(values: Mapping[str, object], schema: type[Any], where: str = 
     ]
 
 
-def _adapter_problems(values: Mapping[str, object]) -> list[str]:
-    name, scale, digest = values.get("name"), values.get("scale", 1.0), values.get("hash")
-    problems: list[str] = []
-    if not isinstance(name, str) or not name.strip() or "\0" in name:
-        problems.append(f"adapters: the name is {shortened(name)}; a path or a name is needed.")
-    elif len(name) > MAX_TEXT:
-        problems.append(f"adapters: a name of {len(name):,} letters; at most {MAX_TEXT:,} are allowed.")
-    elif not is_unicode(name):
-        problems.append(f"adapters: the name {shortened(name)} is no text in UTF-8.")
-    if not _is_number(scale):
-        problems.append(
-            f"adapters: the scale of {shortened(name)} is {shortened(scale)}; a finite number is needed, "
-            "1 is as trained."
-        )
-    if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest)):
-        problems.append(
-            f"adapters: the hash of {shortened(name)} is {shortened(digest)}; 12 hex digits are needed."
-        )
-    return problems
-
-
 def _request_problems(values: Mapping[str, object]) -> list[str]:
     """What is wrong with the values given; a field that is not among them is not judged."""
     problems: list[str] = []
@@ -247,19 +176,19 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
             )
     if values.get("guidance") is not None:
         guidance = values["guidance"]
-        good = _is_number(guidance) and GUIDANCE[0] <= cast(float, guidance) <= GUIDANCE[1]
+        good = is_number(guidance) and GUIDANCE[0] <= cast(float, guidance) <= GUIDANCE[1]
         needed = f"a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g} is needed, or none for the base's own"
         judge("guidance", good, needed)
     if values.get("guidance_rescale") is not None:
         rescale = values["guidance_rescale"]
-        good = _is_number(rescale) and 0 <= cast(float, rescale) <= 1
+        good = is_number(rescale) and 0 <= cast(float, rescale) <= 1
         judge("guidance_rescale", good, "a number from 0 to 1 is needed, or none for the base's own")
     for key in ("strength", "hires_strength"):
         if values.get(key) is not None:
-            good = _is_number(values[key]) and 0 < cast(float, values[key]) <= 1
+            good = is_number(values[key]) and 0 < cast(float, values[key]) <= 1
             judge(key, good, "a number above 0 and up to 1 is needed")
     if "hires" in values:
-        good = _is_number(values["hires"]) and 1 <= cast(float, values["hires"]) <= MAX_HIRES
+        good = is_number(values["hires"]) and 1 <= cast(float, values["hires"]) <= MAX_HIRES
         judge("hires", good, f"a number from 1 (off) to {MAX_HIRES:g} is needed")
     for key in ("init", "mask"):
         if values.get(key) is not None:
@@ -306,7 +235,7 @@ def _too_few_steps(values: Mapping[str, object]) -> list[str]:
     }
     for key, (used, open_share) in asked.items():
         share = values.get(key) or open_share
-        if used and _is_whole(steps, *STEPS) and _is_number(share) and 0 < cast(float, share) <= 1:
+        if used and _is_whole(steps, *STEPS) and is_number(share) and 0 < cast(float, share) <= 1:
             if int(cast(int, steps) * cast(float, share) + 1e-9) < 1:
                 problems.append(f"{key} is {share} of {steps} steps: not one is taken. Raise either.")
     return problems
@@ -329,13 +258,3 @@ def _adapters_problems(adapters: object) -> list[str]:
 
 def _is_whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_number(value: object) -> bool:
-    """Finite, and not a whole number beyond what a float holds."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False

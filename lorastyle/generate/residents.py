@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError
 from lorastyle.library import find_adapter
 
-from .request import AdapterUse
+from .uses import AdapterUse
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Residents:
     def __init__(self, bank: AdapterBank, base: StableDiffusion, keep: int) -> None:
         self._bank, self._base, self._keep = bank, base, keep
         self._files: dict[_File, _Resident] = {}  # in the order of last use
+        self._by_step: dict[str, AdapterUse] = {}
 
     def use(self, uses: Sequence[AdapterUse]) -> tuple[AdapterUse, ...]:
         """Attach `uses` at their scales and everything else at 0; the same uses with their hashes.
@@ -66,13 +68,36 @@ class Residents:
             self._files[file] = self._files.pop(file, None) or self._attach(file)
         self._let_go(set(files.values()))
 
-        chosen = {self._files[file].name: use.scale for use, file in files.items()}
-        self._bank.set_scales(
-            {resident.name: chosen.get(resident.name, 0.0) for resident in self._files.values()}
-        )
-        in_use = [self._files[file] for use, file in files.items() if use.scale != 0]
+        chosen = {self._files[file].name: use for use, file in files.items()}
+        weights = {name: use.weights(self._base.family) for name, use in chosen.items()}
+        scales: dict[str, float | dict[str, float]] = {
+            resident.name: 0.0 for resident in self._files.values() if resident.name not in chosen
+        }
+        for name, use in chosen.items():
+            scales[name] = {component: use.scale_on(component) for component in self._base.components}
+        self._bank.set_scales(scales)
+        self._bank.set_block_weights({**dict.fromkeys(self._bank.block_weights), **weights})
+        self._by_step = {name: use for name, use in chosen.items() if use.by_step}
+        in_use = [self._files[file] for use, file in files.items() if use.is_used]
         self._base.set_words({word: v for resident in in_use for word, v in resident.words.items()})
         return tuple(self._recorded(use, self._files[file].hash) for use, file in files.items())
+
+    @contextmanager
+    def stepping(self) -> Generator[Callable[[int, int], None]]:
+        """What sets the scales for a step, told its number from 0 and how many there are; for the length of a
+        `with` block, after which they are as without steps.
+        """
+
+        def step(number: int, steps: int) -> None:
+            if self._by_step:
+                factors = {name: use.factor(number, steps) for name, use in self._by_step.items()}
+                self._bank.set_step_factors(factors)
+
+        try:
+            yield step
+        finally:
+            if self._by_step:
+                self._bank.set_step_factors({})
 
     def _attach(self, file: _File) -> _Resident:
         taken = set(self._bank.names)

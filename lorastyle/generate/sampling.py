@@ -89,6 +89,7 @@ def denoise(
     guidance: float,
     guidance_rescale: float = 0.0,
     start: Start | None = None,
+    before_step: Callable[[int, int], object] | None = None,
     on_step: OnLatents | None = None,
 ) -> Tensor:
     """Latents (b, c, height/8, width/8), as the UNet knows them.
@@ -99,6 +100,7 @@ def denoise(
         generators: b CPU generators, one for each picture's noise.
         size: (height, width) in pixels.
         guidance: at 1 and below, `unwanted` is not asked for.
+        before_step: called before each step as (its number from 0, how many there are).
         on_step: called after each step; what it raises ends the loop.
     """
     device = base.device
@@ -120,6 +122,8 @@ def denoise(
 
     with base.placement.using("unet"):  # once for all steps
         for i, t in enumerate(times):
+            if before_step is not None:
+                before_step(i, len(times))
             x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
             answer = base.predict(x, t.expand(len(x)), embeds, concat=concat)
             if guided:

@@ -18,6 +18,7 @@ import re
 
 from ..request import GenerateRequest
 from ..schedulers import SCHEDULERS
+from ..uses import AdapterUse
 from .portable import adapter_name
 
 NEGATIVE = "Negative prompt:"
@@ -35,7 +36,7 @@ def write_parameters(request: GenerateRequest, version: str) -> str:
     As A1111 takes them, `Lora hashes` are of the tensor data alone (Civitai's AutoV3), and `Model hash` is of
     the whole checkpoint file (AutoV2). A folder has no hash that anybody would know it by, and states none.
     """
-    tags = "".join(f" <lora:{lora_name(use.name)}:{use.scale:g}>" for use in request.adapters)
+    tags = "".join(f" <lora:{lora_name(use.name)}:{_scales(use)}>" for use in request.adapters)
     lines = [request.prompt + tags]
     if request.negative_prompt:
         lines.append(f"{NEGATIVE} {request.negative_prompt}")
@@ -61,6 +62,12 @@ def write_parameters(request: GenerateRequest, version: str) -> str:
     }
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items() if value is not None))
     return "\n".join(lines)
+
+
+def _scales(use: AdapterUse) -> str:
+    """One number, or that of the text encoder and that of the UNet."""
+    te, unet = (use.scale_on(component) for component in ("text_encoder", "unet"))
+    return f"{unet:g}" if te == unet else f"{te:g}:{unet:g}"
 
 
 def _quoted(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -80,7 +81,7 @@ def _adapters(
         elif here.name != use.name:
             remarks.append(f"The adapter {shortened(use.name)} is called {shortened(here.name)} here.")
         before = found[here.name].scale if here.name in found else 0.0
-        found[here.name] = AdapterUse(here.name, before + use.scale, here.hash)
+        found[here.name] = replace(use, name=here.name, scale=before + use.scale, hash=here.hash)
     return list(found.values())
 
 

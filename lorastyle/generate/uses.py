@@ -1,0 +1,217 @@
+"""One adapter of a request: which, how strongly, where in the base, and at which steps."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+from lorastyle.adapters import BlockWeights
+from lorastyle.errors import ConfigError, is_unicode, near_miss, shortened
+
+from .schedule import Schedule
+
+MAX_TEXT = 10_000
+_FLOAT = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_SCALE = re.compile(rf"(.+):({_FLOAT})", re.DOTALL)
+_POINTS = re.compile(rf"(.+):({_FLOAT}\s*@.*)", re.DOTALL)
+_OPTION = re.compile(r":\s*([a-z_]+)\s*=")
+_NUMBERS = ("te", "unet", "start", "stop")
+_OPTIONS = (*_NUMBERS, "blocks", "schedule")
+_ALSO = {"lbw": "blocks"}  # what A1111's LoRA Block Weight calls it
+
+
+@dataclass(frozen=True)
+class AdapterUse:
+    """One adapter of a request, written "path-or-name:scale", with options behind it:
+    "cat:0.8:te=0.5:start=0.2:stop=0.7:blocks=IN:0,MID:0.5".
+
+    Raises:
+        ConfigError: an empty name, a scale that is no finite number, or an option that makes no sense.
+    """
+
+    name: str
+    """A path, or the name of a file in ./adapters or LORASTYLE_HOME/adapters."""
+    scale: float = 1.0
+    """The multiplier: 0 is off, 1 as trained; negative and larger values are allowed."""
+    hash: str | None = None
+    """First 12 hex digits of the weights' sha256, recorded when a picture is drawn."""
+    te: float | None = None
+    """The multiplier for the text encoders, where it is not `scale`."""
+    unet: float | None = None
+    """The multiplier for the UNet, where it is not `scale`."""
+    start: float = 0.0
+    """The share of the steps that is drawn without it on the UNet."""
+    stop: float = 1.0
+    """The share of the steps after which the UNet goes on without it."""
+    blocks: str | None = None
+    """Factors by block: "IN:0.5,MID:0,down_blocks.1:0.2", or a list of 12, 17, 20 or 26 numbers."""
+    schedule: str | None = None
+    """Factors by step on the UNet: "0@0.2,1@0.6", "cosine ...", "hold ...", "turn 1/2"; see `Schedule`."""
+
+    def __post_init__(self) -> None:
+        problems = use_problems({f.name: getattr(self, f.name) for f in fields(self)})
+        if problems:
+            raise ConfigError(problems)
+        for key in ("scale", *_NUMBERS):
+            if getattr(self, key) is not None:
+                object.__setattr__(self, key, float(getattr(self, key)))
+
+    @classmethod
+    def parse(cls, text: str) -> AdapterUse:
+        """Read "cat", "cat:0.8", "C:\\cats\\cat.safetensors:-1" or "cat:0@0.2,1@0.6:te=0".
+
+        Only a number after the last colon is a scale; without one it is 1.
+
+        Raises:
+            ConfigError: an unknown option, or one that is there twice.
+        """
+        marks = list(_OPTION.finditer(text))
+        values: dict[str, Any] = {}
+        ends = [*(mark.start() for mark in marks[1:]), len(text)]
+        for mark, end in zip(marks, ends, strict=False):  # of no mark there is one end too many
+            key = _ALSO.get(mark[1], mark[1])
+            if key not in _OPTIONS or key in values:
+                again = " again" if key in values else ""
+                raise ConfigError(
+                    f"adapters: {shortened(text)} has {mark[1]}={again}; allowed are "
+                    f"{', '.join(f'{o}=' for o in _OPTIONS)}, each once.{near_miss(mark[1], _OPTIONS)}"
+                )
+            written = text[mark.end() : end].strip()
+            values[key] = _number(written) if key in _NUMBERS else written
+        plain = text[: marks[0].start()] if marks else text
+        if "schedule" not in values and (found := _POINTS.fullmatch(plain)):
+            return cls(found[1], schedule=found[2], **values)
+        found = _SCALE.fullmatch(plain)
+        return cls(found[1], float(found[2]), **values) if found else cls(plain, **values)
+
+    def __str__(self) -> str:
+        options = "".join(f":{key}={_plain(value)}" for key, value in self.options().items())
+        return f"{self.name}:{self.scale!r}{options}"
+
+    def options(self) -> dict[str, float | str]:
+        """Everything but name, scale and hash that is not as it would be anyway."""
+        own = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if f.name in _OPTIONS}
+        return {key: own[key][0] for key in _OPTIONS if own[key][0] != own[key][1]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> AdapterUse:
+        """The inverse of `to_dict`; unknown keys are errors."""
+        allowed = [f.name for f in fields(cls)]
+        problems = [
+            f"adapters: unknown key {shortened(key)}.{near_miss(str(key)[:100], allowed)} "
+            f"Allowed are {', '.join(allowed)}."
+            for key in [key for key in values if key not in allowed][:20]
+        ]
+        problems += use_problems(values)
+        if problems:
+            raise ConfigError(problems)
+        return cls(**cast("dict[str, Any]", values))
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values; `hash` only where it is known, options only where they are used."""
+        known: dict[str, object] = {"name": self.name, "scale": self.scale}
+        return {**known, **({} if self.hash is None else {"hash": self.hash}), **self.options()}
+
+    def scale_on(self, component: str) -> float:
+        """The multiplier for "unet" or a text encoder."""
+        own = self.unet if component == "unet" else self.te
+        return self.scale if own is None else own
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it changes anything at all."""
+        return any(self.scale_on(component) != 0 for component in ("unet", "text_encoder"))
+
+    @property
+    def by_step(self) -> bool:
+        """Whether its strength is another from step to step."""
+        return self.schedule is not None or self.start > 0 or self.stop < 1
+
+    def factor(self, step: int, steps: int) -> float:
+        """What its scale on the UNet is multiplied by at step `step` of `steps`, the first being 0."""
+        if not self.start <= step / steps < self.stop:
+            return 0.0
+        return 1.0 if self.schedule is None else Schedule.parse(self.schedule).at(step, steps)
+
+    def weights(self, family: str | None = None) -> BlockWeights | None:
+        """Its factors by block.
+
+        Raises:
+            ConfigError: `blocks` is a list of numbers for another family.
+        """
+        return None if self.blocks is None else BlockWeights.parse(self.blocks, family)
+
+
+def use_problems(values: Mapping[str, object]) -> list[str]:
+    """What is wrong with the fields of an `AdapterUse`."""
+    name, scale, digest = values.get("name"), values.get("scale", 1.0), values.get("hash")
+    problems: list[str] = []
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        problems.append(f"adapters: the name is {shortened(name)}; a path or a name is needed.")
+    elif len(name) > MAX_TEXT:
+        problems.append(f"adapters: a name of {len(name):,} letters; at most {MAX_TEXT:,} are allowed.")
+    elif not is_unicode(name):
+        problems.append(f"adapters: the name {shortened(name)} is no text in UTF-8.")
+    if not is_number(scale):
+        problems.append(
+            f"adapters: the scale of {shortened(name)} is {shortened(scale)}; a finite number is needed, "
+            "1 is as trained."
+        )
+    if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest)):
+        problems.append(
+            f"adapters: the hash of {shortened(name)} is {shortened(digest)}; 12 hex digits are needed."
+        )
+    return problems + _option_problems(name, values)
+
+
+def _option_problems(name: object, values: Mapping[str, object]) -> list[str]:
+    problems: list[str] = []
+    for key in ("te", "unet"):
+        if values.get(key) is not None and not is_number(values[key]):
+            problems.append(
+                f"adapters: {key} of {shortened(name)} is {shortened(values[key])}; a finite number is "
+                "needed."
+            )
+    start, stop = values.get("start", 0.0), values.get("stop", 1.0)
+    if not (is_number(start) and is_number(stop) and 0 <= cast(float, start) < cast(float, stop) <= 1):
+        problems.append(
+            f"adapters: {shortened(name)} starts at {shortened(start)} and stops at {shortened(stop)}; "
+            "shares of the steps from 0 to 1 are needed, the start before the stop."
+        )
+    for key, parse in (("blocks", BlockWeights.parse), ("schedule", Schedule.parse)):
+        text = values.get(key)
+        if text is None:
+            continue
+        if not isinstance(text, str) or len(text) > MAX_TEXT:
+            problems.append(f"adapters: {key} of {shortened(name)} is {shortened(text)}; text is needed.")
+            continue
+        try:
+            parse(text)
+        except ConfigError as error:
+            problems += [f"adapters: {shortened(name)}: {problem}" for problem in error.problems]
+    return problems
+
+
+def is_number(value: object) -> bool:
+    """Finite, and not a whole number beyond what a float holds."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _number(written: str) -> float | str:
+    """What a text says; what is no number is left for the checks to complain about."""
+    try:
+        return float(written)
+    except ValueError:
+        return written
+
+
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else repr(value)
