@@ -142,7 +142,7 @@ class Plan:
             ),
             ("prompts", f'such as "{self.example}"'),
             ("base", f"{self.base} ({self.family}), {self.resolution} x {self.resolution} pixels"),
-            ("steps", f"{self.steps:,} of {self.batch_size} picture{'s' * (self.batch_size != 1)}"),
+            ("steps", f"{self.steps:,}, {self.batch_size} picture{'s' * (self.batch_size != 1)} each"),
             ("adapter", f"rank {self.rank}, alpha {self.alpha:g}, {modules}"),
             (
                 "file",

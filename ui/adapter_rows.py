@@ -10,6 +10,7 @@ import gradio as gr
 
 from lorastyle.errors import AdapterError
 
+from .number_box import NumberBox
 from .shelf import Card, Cards
 from .slots import SCALE, SLIDER, SLOTS, Memory, Row, on_slider, remember, rows_of, with_trigger
 from .stage import bullets, message
@@ -153,7 +154,7 @@ def _slot(i: int) -> dict[str, Any]:
                 min_width=100,
                 elem_id=f"slider{i}",
             )
-            made["scale"] = gr.Number(
+            made["scale"] = NumberBox(
                 1, minimum=SCALE[0], maximum=SCALE[1], step=0.05, interactive=True, show_label=False,
                 container=False, min_width=70, elem_id=f"scale{i}", label="Scale",
             )  # fmt: skip

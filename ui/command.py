@@ -18,9 +18,7 @@ def command_line(request: GenerateRequest, names: Mapping[str, str], *, base: st
         names: how adapters are called outside of this page, by the paths in the request.
         base: what `--base` must say; None where it is the base that is used when none is named.
     """
-    uses = [
-        str(replace(use, name=names.get(use.name, Path(use.name).stem))) for use in request.adapters
-    ]
+    uses = [str(replace(use, name=names.get(use.name, Path(use.name).stem))) for use in request.adapters]
     flags: dict[str, object] = {
         "--negative": request.negative_prompt or None,
         "--seed": request.seed,

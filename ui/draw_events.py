@@ -103,9 +103,9 @@ class DrawEvents:
         """Draw, and show how far it is."""
         parts, seed = self._parts, self._fields.by_name["seed"]
         fields, rows = values[: len(NAMES)], rows_of(values[len(NAMES) :])
-        form = read(fields, list(zip(pick or [], rows, strict=False)), self._studio.base)
         shown_so_far: tuple[Drawn, ...] = ()
         try:
+            form = read(fields, list(zip(pick or [], rows, strict=False)), self._studio.base)
             for view in self._studio.draw(self._visit(request), form, compare=compare):
                 update: dict[Any, Any] = {parts.stage: stage(view)}
                 if view.drawn != shown_so_far:

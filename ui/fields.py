@@ -8,9 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from lorastyle.errors import ConfigError
 from lorastyle.generate import SCHEDULERS
 
 from .form import MOST_PICTURES, MOST_PIXELS, MOST_STEPS, OWN_SCHEDULER, Base, Form
+from .number_box import NumberBox
 from .slots import Row
 
 NAMES = (
@@ -57,7 +59,7 @@ def basics(form: Form) -> dict[str, Any]:
     """Seed, number, size."""
     made: dict[str, Any] = {}
     with gr.Row(elem_classes="ls-fields"):
-        made["seed"] = _whole("seed", form.seed, "Seed", 0, 2**53 - 1, placeholder="by lot")
+        made["seed"] = _whole("seed", form.seed, placeholder="by lot")
         made["locked"] = gr.Checkbox(
             form.locked,
             label="Keep",
@@ -66,11 +68,11 @@ def basics(form: Form) -> dict[str, Any]:
             elem_id="locked",
             elem_classes="ls-lock",
         )
-        made["number"] = _whole("number", form.number, "Pictures", 1, MOST_PICTURES)
+        made["number"] = _whole("number", form.number)
     with gr.Row(elem_classes="ls-fields"):
-        made["width"] = _whole("width", form.width, "Width", 16, MOST_PIXELS, step=8)
-        made["height"] = _whole("height", form.height, "Height", 16, MOST_PIXELS, step=8)
-        made["steps"] = _whole("steps", form.steps, "Steps", 1, MOST_STEPS)
+        made["width"] = _whole("width", form.width, step=8)
+        made["height"] = _whole("height", form.height, step=8)
+        made["steps"] = _whole("steps", form.steps)
     made["seed"].input(None, None, made["locked"], js="() => true", api_visibility="private")
     return made
 
@@ -80,7 +82,7 @@ def details(form: Form) -> dict[str, Any]:
     made: dict[str, Any] = {}
     own = ("the base's own", OWN_SCHEDULER)
     with gr.Row(elem_classes="ls-fields"):
-        made["guidance"] = _real("guidance", form.guidance, "Guidance", 0, 100, step=0.5)
+        made["guidance"] = _real("guidance", form.guidance, step=0.5)
         made["scheduler"] = gr.Dropdown(
             [own, *((name, name) for name in SCHEDULERS)],
             value=form.scheduler,
@@ -89,32 +91,56 @@ def details(form: Form) -> dict[str, Any]:
             elem_id="scheduler",
         )
     with gr.Row(elem_classes="ls-fields"):
-        made["clip_skip"] = _whole("clip_skip", form.clip_skip, "Clip skip", 1, 12)
-        made["rescale"] = _real(
-            "rescale", form.rescale, "Guidance rescale", 0, 1, step=0.1, placeholder="base's own"
-        )
+        made["clip_skip"] = _whole("clip_skip", form.clip_skip)
+        made["rescale"] = _real("rescale", form.rescale, step=0.1, placeholder="base's own")
     with gr.Row(elem_classes="ls-fields"):
-        made["hires"] = _real("hires", form.hires, "Enlarge and refine", 1, 4, step=0.5)
-        made["hires_strength"] = _real(
-            "hires_strength", form.hires_strength, "Redrawn share", 0.01, 1, step=0.1, placeholder="0.4"
-        )
+        made["hires"] = _real("hires", form.hires, step=0.5)
+        made["hires_strength"] = _real("hires_strength", form.hires_strength, step=0.1, placeholder="0.4")
     return made
 
 
 def strength(form: Form) -> dict[str, Any]:
     """How much of a picture to start from is drawn anew."""
     return {
-        "strength": gr.Number(
-            form.strength, label="How much is drawn anew", info="Near 0 keeps it, 1 leaves nothing of it.",
+        "strength": NumberBox(
+            form.strength, label="How much is drawn anew",
+            info="Near 0 keeps it, 1 leaves nothing of it; at 0.6 the base decides.",
             minimum=0.01, maximum=1, step=0.05, placeholder="0.6", elem_id="strength", interactive=True,
         )
     }  # fmt: skip
 
 
+LIMITS: dict[str, tuple[str, float, float]] = {
+    "seed": ("Seed", 0, 2**53 - 1),
+    "number": ("Pictures", 1, MOST_PICTURES),
+    "width": ("Width", 16, MOST_PIXELS),
+    "height": ("Height", 16, MOST_PIXELS),
+    "steps": ("Steps", 1, MOST_STEPS),
+    "guidance": ("Guidance", 0, 100),
+    "clip_skip": ("Clip skip", 1, 12),
+    "rescale": ("Guidance rescale", 0, 1),
+    "hires": ("Enlarge and refine", 1, 4),
+    "hires_strength": ("Redrawn share", 0.01, 1),
+    "strength": ("How much is drawn anew", 0.01, 1),
+}
+"""{field: (its label, the least and the most that this page draws)}"""
+
+
 def read(values: Sequence[Any], adapters: Sequence[tuple[str, Row]], base: Base) -> Form:
-    """The form of the components' values. An emptied number is the one that stood there at first."""
+    """The form of the components' values. An emptied number is the one that stood there at first.
+
+    Raises:
+        ConfigError: numbers beyond the page's limits, all of them.
+    """
     first = Form.empty(base)
-    given = dict(zip(NAMES, values, strict=True))
+    given: dict[str, Any] = dict(zip(NAMES, values, strict=True))
+    problems = [
+        f"{label} is {given[name]:g}; {low:g} to {high:g} can be drawn here."
+        for name, (label, low, high) in LIMITS.items()
+        if given[name] is not None and not low <= given[name] <= high
+    ]
+    if problems:
+        raise ConfigError(problems)
     return Form(
         **{name: getattr(first, name) if value is None else value for name, value in given.items()},
         adapters=tuple(adapters),
@@ -126,19 +152,17 @@ def shown(form: Form) -> list[Any]:
     return [getattr(form, name) for name in NAMES]
 
 
-def _whole(
-    id: str, value: int | None, label: str, low: int, high: int, *, step: int = 1, placeholder: str = ""
-) -> Any:
-    return gr.Number(
+def _whole(id: str, value: int | None, *, step: int = 1, placeholder: str = "") -> Any:
+    label, low, high = LIMITS[id]
+    return NumberBox(
         value, label=label, minimum=low, maximum=high, step=step, precision=0, placeholder=placeholder,
         min_width=90, elem_id=id, interactive=True,
     )  # fmt: skip
 
 
-def _real(
-    id: str, value: float | None, label: str, low: float, high: float, *, step: float, placeholder: str = ""
-) -> Any:
-    return gr.Number(
+def _real(id: str, value: float | None, *, step: float, placeholder: str = "") -> Any:
+    label, low, high = LIMITS[id]
+    return NumberBox(
         value, label=label, minimum=low, maximum=high, step=step, placeholder=placeholder,
         min_width=120, elem_id=id, interactive=True,
     )  # fmt: skip

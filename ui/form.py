@@ -103,7 +103,9 @@ class Form:
             "base": base.name,
         }
         if starts and self.init:
-            values |= {"init": str(starts[self.init].path), "strength": self.strength}
+            # At the page's own value the base decides: within a mask an inpainting base draws all of it anew.
+            strength = None if self.strength == STRENGTH else self.strength
+            values |= {"init": str(starts[self.init].path), "strength": strength}
             values["mask"] = str(starts[mask].path) if mask else None
         return GenerateRequest.from_dict(values)
 

@@ -31,13 +31,21 @@ def build_page(studio: Studio, trainings: Trainings, visitors: Visitors) -> gr.B
         title="lorastyle", analytics_enabled=False, delete_cache=KEEP_FILES, fill_width=True
     ) as page:
         _header(studio.base.name)
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Draw", id="draw", elem_id="tab-draw") as tab:
                 draw = draw_tab(studio, visit)
             with gr.Tab("Train", id="train", elem_id="tab-train"):
                 train = train_tab(trainings, visit)
         draw.refresh_on(page.load, tab.select, train.library.change)
         train.refresh_on(page.load)
+        page.load(
+            _tab_of(trainings),
+            None,
+            tabs,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
         page.unload(_leaving(visitors))
     return page
 
@@ -70,6 +78,15 @@ def _header(base: str) -> None:
 def _short(base: str) -> str:
     """A folder is not the page's business; a Hub id is a name."""
     return Path(base).name if Path(base).exists() else base
+
+
+def _tab_of(trainings: Trainings) -> Callable[[], Any]:
+    """A page that is opened, or reloaded, while a training runs shows it."""
+
+    def tab() -> Any:
+        return gr.Tabs(selected="train") if trainings.active() else gr.skip()
+
+    return tab
 
 
 def _leaving(visitors: Visitors) -> Callable[[gr.Request], None]:

@@ -31,7 +31,7 @@ class StartFields:
         self.made: dict[str, Any] = {"init": gr.State(""), "mask": gr.State("")}
         self._init = _zone("init", "Drop the picture to start from")
         self.made |= strength(form)
-        self._mask = _zone("mask", "Mask: white is drawn anew", visible=False)
+        self._mask = _zone("mask", "Mask (white: anew)", visible=False)
         self._problem = gr.HTML(elem_id="start-problem")
         self.outputs = [*self._init.values(), *self._mask.values(), self._problem]
         states = [self.made["init"], self.made["mask"]]

@@ -44,7 +44,8 @@ def is_key(key: str) -> bool:
 
 def unknown(key: str) -> str:
     """The sentence about a key that no item has."""
-    return f"unknown key {shortened(key)}.{near_miss(key[:100], KEYS)} Allowed are {', '.join(KEYS)}."
+    advice = near_miss(key[:100], KEYS) or f" Allowed are {', '.join(KEYS)}."
+    return f"unknown key {shortened(key)}.{advice}"
 
 
 def takes_ranges(key: str) -> bool:

@@ -93,6 +93,28 @@ def draw(watched: Watched, out: Path) -> bytes:
         return image.tobytes()
 
 
+def test_boxes_may_be_emptied_and_are_checked(watched: Watched, tmp_path: Path) -> None:
+    page, out = watched.page, tmp_path / "out"
+    write(watched, "prompt", "a cat")
+    write(watched, "steps", "3")
+    write(watched, "seed", "7")
+    plain = draw(watched, out)
+    page.click("#more button")
+    for field in ("number", "width", "height", "guidance", "clip_skip", "rescale", "hires", "hires_strength"):
+        write(watched, field, "")
+    assert draw(watched, out) == plain
+    write(watched, "steps", "0")
+    write(watched, "clip_skip", "99")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#stage:has-text('Nothing was drawn.')")
+    said = page.inner_text("#stage")
+    assert "Steps is 0; 1 to 150" in said and "Clip skip is 99; 1 to 12" in said
+    page.wait_for_selector("#go:enabled")
+    write(watched, "steps", "3")
+    write(watched, "clip_skip", "1")
+    assert draw(watched, out) == plain
+
+
 def test_sliders_change_the_picture_and_keep_their_values(watched: Watched, tmp_path: Path) -> None:
     page, out = watched.page, tmp_path / "out"
     write(watched, "prompt", "a cat")

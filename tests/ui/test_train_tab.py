@@ -101,7 +101,7 @@ def test_from_pictures_to_a_run_that_outlives_the_page(
     page.fill("#train-steps input", "400")
     page.fill("#train-rank input", "4")
     page.locator("#train-rank input").blur()
-    page.wait_for_function("document.querySelector('#train-plan').innerText.includes('400 of 4 pictures')")
+    page.wait_for_function("document.querySelector('#train-plan').innerText.includes('400, 4 pictures each')")
     assert '"myink"' in page.inner_text("#train-plan")
 
     page.click("#train-start")

@@ -57,12 +57,12 @@ def test_the_plan_is_in_words_of_the_page() -> None:
         ("  dropped", "x.png: broken"),
         ("kind", "style (3 different captions (if they show one thing, name it with --class))"),
         ("file", "/secret/library/ink.safetensors (0.3 MB)"),
-        ("steps", "600 of 4 pictures"),
+        ("steps", "600, 4 pictures each"),
     ]
     shown = train_view.plan_rows(rows, "Plan")
     assert "secret" not in shown and "ink.safetensors (0.3 MB)" in shown
     assert "--class" not in shown and "x.png" not in shown
-    assert shown.index("600 of 4") < shown.index("<details>") < shown.index("3 used")
+    assert shown.index("600, 4") < shown.index("<details>") < shown.index("3 used")
 
 
 def test_a_run_is_shown_as_far_as_it_is() -> None:
