@@ -10,7 +10,7 @@ import gradio as gr
 
 from lorastyle.errors import AdapterError
 
-from .number_box import NumberBox
+from .number_box import number_box
 from .shelf import Card, Cards
 from .slots import SCALE, SLIDER, SLOTS, Memory, Row, on_slider, remember, rows_of, with_trigger
 from .stage import bullets, message
@@ -154,8 +154,8 @@ def _slot(i: int) -> dict[str, Any]:
                 min_width=100,
                 elem_id=f"slider{i}",
             )
-            made["scale"] = NumberBox(
-                1, minimum=SCALE[0], maximum=SCALE[1], step=0.05, interactive=True, show_label=False,
+            made["scale"] = number_box(
+                1, minimum=SCALE[0], maximum=SCALE[1], step=0.05, show_label=False,
                 container=False, min_width=70, elem_id=f"scale{i}", label="Scale",
             )  # fmt: skip
     return made

@@ -12,7 +12,7 @@ from lorastyle.errors import ConfigError
 from lorastyle.generate import SCHEDULERS
 
 from .form import MOST_PICTURES, MOST_PIXELS, MOST_STEPS, OWN_SCHEDULER, Base, Form
-from .number_box import NumberBox
+from .number_box import number_box
 from .slots import Row
 
 NAMES = (
@@ -102,10 +102,10 @@ def details(form: Form) -> dict[str, Any]:
 def strength(form: Form) -> dict[str, Any]:
     """How much of a picture to start from is drawn anew."""
     return {
-        "strength": NumberBox(
+        "strength": number_box(
             form.strength, label="How much is drawn anew",
             info="Near 0 keeps it, 1 leaves nothing of it; at 0.6 the base decides.",
-            minimum=0.01, maximum=1, step=0.05, placeholder="0.6", elem_id="strength", interactive=True,
+            minimum=0.01, maximum=1, step=0.05, placeholder="0.6", elem_id="strength",
         )
     }  # fmt: skip
 
@@ -154,15 +154,15 @@ def shown(form: Form) -> list[Any]:
 
 def _whole(id: str, value: int | None, *, step: int = 1, placeholder: str = "") -> Any:
     label, low, high = LIMITS[id]
-    return NumberBox(
-        value, label=label, minimum=low, maximum=high, step=step, precision=0, placeholder=placeholder,
-        min_width=90, elem_id=id, interactive=True,
+    return number_box(
+        value, label=label, minimum=low, maximum=high, step=step, whole=True, placeholder=placeholder,
+        min_width=90, elem_id=id
     )  # fmt: skip
 
 
 def _real(id: str, value: float | None, *, step: float, placeholder: str = "") -> Any:
     label, low, high = LIMITS[id]
-    return NumberBox(
+    return number_box(
         value, label=label, minimum=low, maximum=high, step=step, placeholder=placeholder,
-        min_width=120, elem_id=id, interactive=True,
+        min_width=120, elem_id=id
     )  # fmt: skip

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 
-class NumberBox(gr.Number):
-    """gradio's, without its own check: that one fails beyond the ends, and takes an emptied box for 0.
+def number_box(value: float | None, *, whole: bool = False, **settings: Any) -> gr.Number:
+    """gradio's, without its own check, which fails beyond the ends and takes an emptied box for 0.
 
-    `minimum` and `maximum` are for the box's arrows; whoever reads the value checks it.
+    `minimum` and `maximum` are for the box's arrows; whoever reads the value checks it. It is a number, or
+    None for none. (A class of its own would have gradio write a stub file beside this one.)
     """
 
-    is_template = True  # to the browser it is a number box
-
-    def preprocess(self, payload: float | None) -> float | int | None:
-        """The number as it was typed; None for none."""
+    def preprocess(payload: object) -> float | None:
         if not isinstance(payload, (int, float)) or isinstance(payload, bool) or payload != payload:
             return None
-        whole = self.precision == 0 and abs(payload) < 2**63
-        return round(payload) if whole else payload
+        return round(payload) if whole and abs(payload) < 2**63 else payload
+
+    box = gr.Number(value, interactive=True, precision=0 if whole else None, **settings)
+    box.preprocess = preprocess
+    return box

@@ -39,7 +39,7 @@ def build_page(studio: Studio, trainings: Trainings, visitors: Visitors) -> gr.B
         draw.refresh_on(page.load, tab.select, train.library.change)
         train.refresh_on(page.load)
         page.load(
-            _tab_of(trainings),
+            opened_on(trainings),
             None,
             tabs,
             queue=False,
@@ -80,7 +80,7 @@ def _short(base: str) -> str:
     return Path(base).name if Path(base).exists() else base
 
 
-def _tab_of(trainings: Trainings) -> Callable[[], Any]:
+def opened_on(trainings: Trainings) -> Callable[[], Any]:
     """A page that is opened, or reloaded, while a training runs shows it."""
 
     def tab() -> Any:
@@ -97,4 +97,4 @@ def _leaving(visitors: Visitors) -> Callable[[gr.Request], None]:
     return leave
 
 
-__all__ = ["Visit", "build_page", "head", "theme"]
+__all__ = ["Visit", "build_page", "head", "opened_on", "theme"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from lorastyle.errors import ConfigError
 from lorastyle.generate import AdapterUse, GenerateRequest
 from lorastyle.ui.command import command_line
 from lorastyle.ui.form import Base, Form
+from lorastyle.ui.page import opened_on
 from lorastyle.ui.shelf import Card
 from lorastyle.ui.slots import Row, on_slider, remember, rows_of, with_trigger
 from lorastyle.ui.starts import StartPicture
@@ -74,6 +76,20 @@ def test_a_picture_to_start_from_is_called_by_its_id() -> None:
     assert (alone.init, alone.mask, alone.strength) == (None, None, None)
     line = command_line(request, {}, base=None)
     assert "--init cat.png --strength 0.3 --mask hat.png" in line and "private" not in line
+
+
+def test_a_share_nobody_changed_is_the_bases_to_choose() -> None:
+    held = {"cat": StartPicture("cat", Path("/private/cat.png"), "0" * 12, "")}
+    asked = [replace(FORM, init="cat", strength=s).request(CARDS, BASE, held).strength for s in (0.6, 0.61)]
+    assert asked == [None, 0.61]
+
+
+def test_a_page_opened_while_a_training_runs_shows_it() -> None:
+    def runs(*names: str) -> Any:
+        return SimpleNamespace(active=lambda: list(names))
+
+    assert opened_on(runs("a"))().selected == "train"
+    assert not hasattr(opened_on(runs())(), "selected")
 
 
 def test_what_the_page_has_no_room_for_is_told() -> None:
