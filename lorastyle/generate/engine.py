@@ -6,7 +6,7 @@ import re
 import secrets
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +30,7 @@ from .residents import Residents
 from .sampling import Start, denoise, timetable
 from .schedulers import build_scheduler, check_steps, name_of
 from .sketchers import Sketcher, make_sketcher
+from .together import together
 from .watch import OnStep, Stopped, Watch, check
 
 _LCM = re.compile(r"(?i)(?<![a-z])lcm(?![a-z])")
@@ -42,6 +43,16 @@ class Picture:
 
     image: Image.Image
     request: GenerateRequest
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One picture of a batch: its request's number, the request that draws just it, words and scales."""
+
+    number: int
+    request: GenerateRequest
+    words: tuple[PromptEmbeds, PromptEmbeds]
+    scales: Mapping[str, float | Mapping[str, float]]
 
 
 class Engine:
@@ -126,6 +137,98 @@ class Engine:
                     on_picture(picture)
         return pictures
 
+    def generate_many(
+        self,
+        requests: Sequence[GenerateRequest],
+        *,
+        on_step: OnStep | None = None,
+        on_picture: Callable[[int, Picture], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> list[list[Picture]]:
+        """Draw several requests, those that go together in one batch, each with its own adapters.
+
+        Together go requests of one size, scheduler, number of steps and guidance, whose adapters are low rank
+        and the same at every step and block; the others are drawn one after another. A picture is the same as
+        `generate` draws, up to the order in which sums of floating-point numbers are taken. Where memory does
+        not suffice for a batch, halves of it are drawn.
+
+        Args:
+            requests: any requests of this engine's base.
+            on_step: called as (steps done, steps in all) over all of them.
+            on_picture: called with the number of the request, from 0, and a picture, as soon as it is done.
+            stop: as in `generate`.
+
+        Returns:
+            The pictures of each request, in the order of the requests.
+
+        Raises:
+            ConfigError, AdapterError, BaseError: as `generate`, of any of them, before anything is drawn.
+        """
+        if self._drawing == threading.get_ident():
+            raise ConfigError(
+                "A callback cannot draw with the engine that called it. Draw when generate() has returned."
+            )
+        done: list[list[Picture]] = [[] for _ in requests]
+        with suppress(Stopped), self._turn(stop), torch.no_grad():
+            whole = [self._complete(request) for request in requests]
+            brought = self._residents.bring([request.adapters for request in whole])
+            whole = [replace(r, adapters=uses) for r, uses in zip(whole, brought, strict=True)]
+            groups = together(whole, self._residents.low_rank)
+            batches = [-(-sum(whole[i].number for i in group) // self.batch_size) for group in groups]
+            for i, group in enumerate(groups):
+                others = {"before": sum(batches[:i]), "beside": sum(batches) - batches[i]}
+                watch = Watch(on_step, None, stop, **others)
+                for number, picture in self._draw_group(whole, group, watch):
+                    done[number].append(picture)
+                    if on_picture is not None:
+                        on_picture(number, picture)
+        return done
+
+    def _draw_group(
+        self, requests: Sequence[GenerateRequest], group: Sequence[int], watch: Watch
+    ) -> Iterator[tuple[int, Picture]]:
+        """The pictures of requests that go together, with the numbers of their requests."""
+        if len(group) == 1:
+            self._residents.set(requests[group[0]].adapters)
+            for picture in self._draw(requests[group[0]], watch):
+                yield group[0], picture
+            return
+        jobs: list[_Job] = []
+        for number in group:
+            request = requests[number]
+            self._residents.set(request.adapters)
+            words, scales = self._read(request), self._residents.scales(request.adapters)
+            seed = cast(int, request.seed)
+            jobs += [
+                _Job(number, replace(request, seed=s, number=1), words, scales)
+                for s in range(seed, seed + request.number)
+            ]
+        self._residents.set(())
+        for index, batch in enumerate(batches := _batches(jobs, self.batch_size)):
+            for job, picture in self._draw_jobs(batch, watch.batch(index, len(batches))):
+                yield job.number, picture
+
+    def _draw_jobs(self, jobs: Sequence[_Job], watch: Watch) -> Iterator[tuple[_Job, Picture]]:
+        """One batch, each sample with its own scales; where memory does not suffice, its halves."""
+        request = jobs[0].request
+        guided = cast(float, request.guidance) > 1
+        words = tuple(PromptEmbeds.cat(each) for each in zip(*(job.words for job in jobs), strict=True))
+        try:
+            with self.bank.rows([job.scales for job in jobs] * (2 if guided else 1)):
+                seeds = [cast(int, job.request.seed) for job in jobs]
+                latents = self._denoise(request, words, None, None, seeds, watch)
+            decoded = self.base.decode(latents)
+        except torch.OutOfMemoryError:
+            if len(jobs) == 1:
+                raise
+            decoded = None
+        if decoded is None:  # outside of `except`, which holds on to what filled the memory
+            for half in (jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]):
+                yield from self._draw_jobs(half, watch)
+            return
+        for job, pixels in zip(jobs, decoded, strict=True):
+            yield job, Picture(to_image(pixels), job.request)
+
     @contextmanager
     def _turn(self, stop: threading.Event | None) -> Generator[None]:
         """Hold the engine, as soon as no other thread does. Raises Stopped where `stop` is set before."""
@@ -190,8 +293,7 @@ class Engine:
         return digest
 
     def _draw(self, request: GenerateRequest, watch: Watch) -> Iterator[Picture]:
-        negative = request.negative_prompt if cast(float, request.guidance) > 1 else ""
-        words = self.base.read([request.prompt], [negative], clip_skip=request.clip_skip)
+        words = self._read(request)
         if canvas := load_canvas(request):
             request = replace(request, init_hash=canvas.init_hash, mask_hash=canvas.mask_hash)
         start = canvas and canvas.start(self.base, cast(float, request.strength))
@@ -199,24 +301,33 @@ class Engine:
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
         batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
         for index, batch in enumerate(batches):
-            latents = self._denoise(request, words, start, hires, batch, watch.batch(index, len(batches)))
+            each = tuple(embeds.repeat(len(batch)) for embeds in words)
+            latents = self._denoise(request, each, start, hires, batch, watch.batch(index, len(batches)))
             for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
                 image = to_image(pixels)
                 if canvas is not None:
                     image = canvas.keep_outside(image)
                 yield Picture(image, replace(request, seed=seed, number=1))
 
+    def _read(self, request: GenerateRequest) -> tuple[PromptEmbeds, PromptEmbeds]:
+        negative = request.negative_prompt if cast(float, request.guidance) > 1 else ""
+        return self.base.read([request.prompt], [negative], clip_skip=request.clip_skip)
+
     def _denoise(
         self,
         request: GenerateRequest,
-        words: tuple[PromptEmbeds, PromptEmbeds],
+        words: tuple[PromptEmbeds, ...],
         start: Start | None,
         hires: Hires | None,
-        seeds: range,
+        seeds: Sequence[int],
         watch: Watch,
     ) -> Tensor:
-        """Latents (b, c, h/8, w/8) of the pictures of `seeds`, as the UNet knows them."""
-        wanted, unwanted = (embeds.repeat(len(seeds)) for embeds in words)
+        """Latents (b, c, h/8, w/8) of the pictures of `seeds`, as the UNet knows them.
+
+        Args:
+            words: of the b prompts, and of the b negatives.
+        """
+        wanted, unwanted = words
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         size = cast(int, request.height), cast(int, request.width)
         first = self._timesteps(request, start.strength if start else 1.0)
@@ -256,3 +367,11 @@ def _distilled(request: GenerateRequest) -> str | None:
     """The adapter in use that is named as one for few steps (Luo et al. 2023, arXiv:2311.05556)."""
     uses = (use for use in request.adapters if use.scale_on("unet") > 0 and _LCM.search(Path(use.name).stem))
     return next((use.name for use in uses), None)
+
+
+def _batches(jobs: Sequence[_Job], most: int) -> list[list[_Job]]:
+    """At most so many in one, with as many chunks of words each: filling up a prompt would change it."""
+    by_words: dict[int, list[_Job]] = {}
+    for job in jobs:
+        by_words.setdefault(job.words[0].tokens.shape[1], []).append(job)
+    return [same[i : i + most] for same in by_words.values() for i in range(0, len(same), most)]

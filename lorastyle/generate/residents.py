@@ -48,6 +48,7 @@ class Residents:
     def __init__(self, bank: AdapterBank, base: StableDiffusion, keep: int) -> None:
         self._bank, self._base, self._keep = bank, base, keep
         self._files: dict[_File, _Resident] = {}  # in the order of last use
+        self._of_use: dict[AdapterUse, _File] = {}  # of the last requests, with their hashes
         self._by_step: dict[str, AdapterUse] = {}
 
     def use(self, uses: Sequence[AdapterUse]) -> tuple[AdapterUse, ...]:
@@ -59,28 +60,60 @@ class Residents:
             AdapterError: not found, damaged, no module matches, or made for another family.
             ConfigError: two of them are the same file.
         """
-        files = {use: _File.of(find_adapter(use.name, use.hash)) for use in uses}
-        self._refuse_twins(files)
-        for file in files.values():
-            if file not in self._files:
-                refuse_other_family(file.path, self._base.family, self._base.name)
-        for file in files.values():
-            self._files[file] = self._files.pop(file, None) or self._attach(file)
-        self._let_go(set(files.values()))
+        (recorded,) = self.bring([uses])
+        self.set(recorded)
+        return recorded
 
-        chosen = {self._files[file].name: use for use, file in files.items()}
+    def set(self, uses: Sequence[AdapterUse]) -> None:
+        """Uses of the last `bring` at their scales and everything else at 0."""
+        chosen = {name: use for use, name in self._named(uses)}
         weights = {name: use.weights(self._base.family) for name, use in chosen.items()}
-        scales: dict[str, float | dict[str, float]] = {
-            resident.name: 0.0 for resident in self._files.values() if resident.name not in chosen
-        }
-        for name, use in chosen.items():
-            scales[name] = {component: use.scale_on(component) for component in self._base.components}
-        self._bank.set_scales(scales)
+        self._bank.set_scales(self.scales(uses))
         self._bank.set_block_weights({**dict.fromkeys(self._bank.block_weights), **weights})
         self._by_step = {name: use for name, use in chosen.items() if use.by_step}
-        in_use = [self._files[file] for use, file in files.items() if use.is_used]
+        in_use = [self._files[self._of_use[use]] for use in uses if use.is_used]
         self._base.set_words({word: v for resident in in_use for word, v in resident.words.items()})
-        return tuple(self._recorded(use, self._files[file].hash) for use, file in files.items())
+
+    def bring(self, requests: Sequence[Sequence[AdapterUse]]) -> list[tuple[AdapterUse, ...]]:
+        """Attach the adapters of several requests, at the scales they have, or 0; their uses with hashes.
+
+        Raises:
+            AdapterError, ConfigError: as `use`.
+        """
+        found = [{use: _File.of(find_adapter(use.name, use.hash)) for use in uses} for uses in requests]
+        for files in found:
+            self._refuse_twins(files)
+        every = {file: None for files in found for file in files.values()}
+        for file in every:
+            if file not in self._files:
+                refuse_other_family(file.path, self._base.family, self._base.name)
+        for file in every:
+            self._files[file] = self._files.pop(file, None) or self._attach(file)
+        self._let_go(set(every))
+        recorded = [
+            tuple(self._recorded(use, self._files[file].hash) for use, file in files.items())
+            for files in found
+        ]
+        self._of_use = {
+            new: file
+            for files, uses in zip(found, recorded, strict=True)
+            for new, file in zip(uses, files.values(), strict=True)
+        }
+        return recorded
+
+    def scales(self, uses: Sequence[AdapterUse]) -> dict[str, float | dict[str, float]]:
+        """The scales of all that is attached, for these uses of the last `bring`: 0 for the others."""
+        scales: dict[str, float | dict[str, float]] = {r.name: 0.0 for r in self._files.values()}
+        for use, name in self._named(uses):
+            scales[name] = {component: use.scale_on(component) for component in self._base.components}
+        return scales
+
+    def low_rank(self, uses: Sequence[AdapterUse]) -> bool:
+        """Whether all of these are low rank, so that each sample can have a scale of its own."""
+        return all(not self._bank.export(name).dense for _, name in self._named(uses))
+
+    def _named(self, uses: Sequence[AdapterUse]) -> list[tuple[AdapterUse, str]]:
+        return [(use, self._files[self._of_use[use]].name) for use in uses]
 
     @contextmanager
     def stepping(self) -> Generator[Callable[[int, int], None]]:

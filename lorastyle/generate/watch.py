@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .preview import Previews
 from .sampling import Step
@@ -28,6 +28,7 @@ class Watch:
 
     Attributes:
         index, batches: which batch of how many; the steps of all are counted as one.
+        before, beside: how many batches of other requests come first, and how many there are of them.
     """
 
     on_step: OnStep | None
@@ -35,13 +36,15 @@ class Watch:
     stop: threading.Event | None
     index: int = 0
     batches: int = 1
+    before: int = 0
+    beside: int = 0
 
     def batch(self, index: int, batches: int) -> Watch:
         """The same for another batch, which begins now. Raises Stopped."""
         check(self.stop)
         if self.previews is not None:
             self.previews.begin()
-        return Watch(self.on_step, self.previews, self.stop, index, batches)
+        return replace(self, index=self.before + index, batches=self.beside + batches)
 
     def look(self, before: int, after: int, step: Step) -> None:
         """A step was taken in a pass that has `before` and `after` steps around it. Raises Stopped."""
