@@ -99,7 +99,11 @@ def test_a_batch_that_finds_no_memory_is_halved(
     halved = engine.generate_many(requests[:4])
     assert sizes[0] == 8 and set(sizes[1:]) == {4}
     assert all(apart(a[0], b[0]) <= 2 for a, b in zip(whole, halved, strict=True))
-    monkeypatch.setattr(engine.base, "predict", lambda *_, **__: small(torch.empty(9)))
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(engine.base, "predict", never)
     with pytest.raises(torch.OutOfMemoryError):
         engine.generate_many(requests[:1])
 
