@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +14,7 @@ from .resize import parse_bytes, span
 from .stack import modules_of, typed_parts
 
 if TYPE_CHECKING:
-    from lorastyle.adapters import Merged
+    from lorastyle.adapters import RankCut
 
 _SHOWN = 3
 
@@ -76,21 +77,22 @@ def merge(
             on_module=lambda n, of: steps.update("merging", n, of) if of > _SHOWN else None,
         )
     say(f"{done.path}: {file_size(done.bytes)}, {done.dtype}, by {done.merged.method}")
-    tell(done.merged, every)
+    tell_cuts(done.merged.modules, every)
+    for algorithm, count in done.merged.whole.items():
+        note(f"{count} modules of {algorithm} are in it as they are, without a rank.")
 
 
-def tell(merged: Merged, every: bool) -> None:
+def tell_cuts(cuts: Sequence[RankCut], every: bool) -> None:
     """Ranks and errors, of each component and of the modules that lost most."""
     from lorastyle.adapters import cut_error
 
-    for component, modules in merged.by_component().items():
+    for component in dict.fromkeys(cut.component for cut in cuts):
+        own = [cut for cut in cuts if cut.component == component]
         say(
-            f"{component}: {len(modules)} modules, rank {span(m.after for m in modules)} of "
-            f"{span(m.before for m in modules)}, left out {cut_error(modules):.1%} of the norm"
+            f"{component}: {len(own)} modules, rank {span(m.after for m in own)} of "
+            f"{span(m.before for m in own)}, left out {cut_error(own):.1%} of the norm"
         )
-    for algorithm, count in merged.whole.items():
-        note(f"{count} modules of {algorithm} are in it as they are, without a rank.")
-    order = sorted(merged.modules, key=lambda m: m.error, reverse=True)
+    order = sorted(cuts, key=lambda cut: cut.error, reverse=True)
     for m in order if every else order[:_SHOWN]:
         if every or m.error >= 5e-4:
             say(f"  {m.error:6.1%}  rank {m.before} -> {m.after}  {m.component} {m.path}")
