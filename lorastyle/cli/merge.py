@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from .console import Steps, file_size, note, say
 from .names import Whole
 from .resize import parse_bytes, span
-from .stack import modules_of, typed_parts
+from .stack import base_of, typed_parts
 
 if TYPE_CHECKING:
     from lorastyle.adapters import RankCut
@@ -56,7 +56,8 @@ def merge(
         block_weights: a factor for each block, "IN:0.5,MID:0,OUT03-OUT05:1.2" or a list of 12, 17, 20 or 26
             numbers; for one adapter "NAME=...".
         dtype: how numbers are stored; as in the adapters where nothing is said.
-        base: what they were made for, where that is none of Stable Diffusion 1.x, 2.x and XL.
+        base: what they were made for, where that is none of Stable Diffusion 1.x, 2.x and XL, or where DoRA,
+            OFT or IA3, which depend on its weights, are to be pruned or cut.
         partial: go on where some of them cannot be read.
         every: tell the error of every module.
     """
@@ -65,6 +66,7 @@ def merge(
     settings = MergeSettings(method, rank, energy, density=density, seed=seed)
     most_bytes = None if max_size is None else parse_bytes(max_size, "--max-size")
     parts = typed_parts(adapters, block_weights)
+    stored = base_of([part.path for part in parts], base)
     with Steps() as steps:
         done = merge_files(
             parts,
@@ -72,7 +74,8 @@ def merge(
             settings,
             most_bytes=most_bytes,
             dtype=dtype,
-            modules=modules_of([part.path for part in parts], base),
+            modules=None if stored is None else stored.shapes,
+            weights=None if stored is None else stored.weight,
             partial=partial,
             on_module=lambda n, of: steps.update("merging", n, of) if of > _SHOWN else None,
         )
