@@ -4,6 +4,7 @@
     python -m benchmarks.speed stack --quick           # a smaller UNet and fewer rounds; half a minute
     python -m benchmarks.speed load                    # a file attached, against diffusers; a minute
     python -m benchmarks.speed library                 # 5,000 adapter files listed; a minute
+    python -m benchmarks.speed merge                   # two SDXL adapters into one; a minute
 
 `stack`: the time of one UNet call with k adapters resident and not fused, against the bare UNet and against
 peft with the same factors. Random weights: time does not depend on them. The three share their weights, take
@@ -32,6 +33,7 @@ from lorastyle.adapters import Adapter, LowRank
 from lorastyle.bank import adaptable_modules, attach, select_targets
 
 from .load import load
+from .merge import merging
 from .shelf import library
 
 SD15: dict[str, Any] = {
@@ -195,6 +197,10 @@ def main() -> None:
     command.add_argument("--files", type=int, default=5000)
     command.add_argument("--rounds", type=int, default=3)
     command.set_defaults(run=library)
+    command = commands.add_parser("merge", help="two SDXL adapters into one, against a dense SVD")
+    command.add_argument("--rank", type=int, default=32)
+    command.add_argument("--threads", type=int, default=1)
+    command.set_defaults(run=merging)
     args = parser.parse_args()
     args.run(args)
 

@@ -13,7 +13,7 @@ from .block_weights import BLOCKS, BlockWeights, block_name, leads_to
 from .families import FAMILIES, Family, family_title
 from .glance import Glance, glance
 from .header import Header, TensorEntry, read_header
-from .header_bytes import set_metadata
+from .header_bytes import safetensors_header, set_metadata
 from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
 from .privacy import without_private
@@ -24,9 +24,11 @@ from .thumbnail import thumbnail
 if TYPE_CHECKING:
     from .adapter import Adapter
     from .compare import Comparison, compare_adapters
-    from .convert import Conversion, convert_adapter, known_modules
+    from .convert import Conversion, convert_adapter, free_target, known_modules
     from .cutting import Cutter, Limit, RankCut, cut_error
     from .decompose import dense_spectrum
+    from .extracting import EXTRACTED_FROM, Extracted, extract
+    from .file_room import numbers_within
     from .files import read_tensors
     from .fresh_memory import room
     from .health import BadTensor
@@ -43,14 +45,17 @@ if TYPE_CHECKING:
         MergedFile,
         MergeSettings,
         PartFile,
+        Place,
         Weighted,
+        check_parts,
         merge,
         merge_files,
+        places,
         read_weighted,
     )
     from .report import AdapterWarning, LoadReport
     from .resize import Resized, ResizedFile, Shrunk, resize_adapter, shrink
-    from .save import save_adapter
+    from .save import TooManyBytes, save_adapter
     from .shares import Share
     from .side_by_side import Span, spans
     from .updates import IA3, Difference, DoRA, Hadamard, Kronecker, Orthogonal, Update
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLOCKS",
     "CONFIGS",
+    "EXTRACTED_FROM",
     "FAMILIES",
     "IA3",
     "MERGED_FROM",
@@ -74,6 +80,7 @@ __all__ = [
     "Cutter",
     "Difference",
     "DoRA",
+    "Extracted",
     "Family",
     "Glance",
     "Hadamard",
@@ -93,6 +100,7 @@ __all__ = [
     "Modules",
     "Orthogonal",
     "PartFile",
+    "Place",
     "RankCut",
     "Resized",
     "ResizedFile",
@@ -101,18 +109,22 @@ __all__ = [
     "Span",
     "Spectrum",
     "TensorEntry",
+    "TooManyBytes",
     "Update",
     "Weighted",
     "adapter_files",
     "adapter_folder_files",
     "atomic_write",
     "block_name",
+    "check_parts",
     "compare_adapters",
     "convert_adapter",
     "cut_error",
     "dense_spectrum",
+    "extract",
     "family_title",
     "file_hash",
+    "free_target",
     "glance",
     "inspect_adapter",
     "is_adapter_folder",
@@ -127,12 +139,15 @@ __all__ = [
     "merge_files",
     "model_hash",
     "move_new",
+    "numbers_within",
+    "places",
     "read_header",
     "read_info",
     "read_tensors",
     "read_weighted",
     "resize_adapter",
     "room",
+    "safetensors_header",
     "save_adapter",
     "set_metadata",
     "shrink",
@@ -151,6 +166,8 @@ _NEEDS_TORCH = {
     "Cutter": "cutting",
     "Difference": "updates",
     "DoRA": "updates",
+    "EXTRACTED_FROM": "extracting",
+    "Extracted": "extracting",
     "Hadamard": "updates",
     "IA3": "updates",
     "InspectedWord": "inspect",
@@ -170,6 +187,7 @@ _NEEDS_TORCH = {
     "Modules": "load",
     "Orthogonal": "updates",
     "PartFile": "merging",
+    "Place": "merging",
     "RankCut": "cutting",
     "Resized": "resize",
     "ResizedFile": "resize",
@@ -177,13 +195,17 @@ _NEEDS_TORCH = {
     "Shrunk": "resize",
     "Span": "side_by_side",
     "Spectrum": "lowrank",
+    "TooManyBytes": "save",
     "Update": "updates",
     "Weighted": "merging",
+    "check_parts": "merging",
     "compare_adapters": "compare",
     "convert_adapter": "convert",
     "inspect_adapter": "inspect",
     "cut_error": "cutting",
     "dense_spectrum": "decompose",
+    "extract": "extracting",
+    "free_target": "convert",
     "is_finite": "lowrank",
     "known_modules": "convert",
     "load_adapter": "load",
@@ -191,6 +213,8 @@ _NEEDS_TORCH = {
     "measure_interference": "interference",
     "merge": "merging",
     "merge_files": "merging",
+    "numbers_within": "file_room",
+    "places": "merging",
     "read_tensors": "files",
     "read_weighted": "merging",
     "resize_adapter": "resize",

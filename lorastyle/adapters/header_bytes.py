@@ -34,7 +34,7 @@ def hashed_header(
         read: (start, count) -> bytes of the tensor data.
     """
     kohya_only = {key: value for key, value in metadata.items() if key.startswith("ss_")}
-    plain = _header(entries, kohya_only)
+    plain = safetensors_header(entries, kohya_only)
     head = plain[_LEGACY_START : _LEGACY_START + _LEGACY_BYTES]
     window = head + read(max(_LEGACY_START - len(plain), 0), _LEGACY_BYTES - len(head))
     final = {
@@ -43,7 +43,7 @@ def hashed_header(
         "sshs_legacy_hash": hashlib.sha256(window).hexdigest()[:8],
         "modelspec.hash_sha256": f"0x{digest}",
     }
-    return _header(entries, final)
+    return safetensors_header(entries, final)
 
 
 def set_metadata(path: str | os.PathLike[str], changes: Mapping[str, str | None]) -> None:
@@ -87,7 +87,8 @@ def set_metadata(path: str | os.PathLike[str], changes: Mapping[str, str | None]
         raise AdapterFileError(f"{path}: cannot be written ({error.strerror or error}).") from error
 
 
-def _header(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> bytes:
+def safetensors_header(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> bytes:
+    """The bytes before the tensor data: the length, and the JSON padded to eight bytes."""
     content: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     for name, entry in entries.items():
         content[name] = {

@@ -13,10 +13,10 @@ from lorastyle.errors import AdapterError, ConfigError
 
 from .adapter import Adapter
 from .convert import free_target, known_modules, load_whole, own_dtype
+from .file_room import numbers_within, other_numbers
 from .load import Modules
 from .lowrank import LowRank, Spectrum
 from .ranks import by_energy, by_numbers, error_of, uniform
-from .room import numbers_within, other_numbers
 from .save import TooManyBytes, save_adapter
 from .source import open_sources
 from .updates import Difference, Update

@@ -10,7 +10,7 @@ from __future__ import annotations
 from .attach import attach
 from .bank import AdapterBank
 from .layers import GatedConv2d, GatedLayer, GatedLinear
-from .targets import PRESETS, adaptable_modules, select_targets
+from .targets import PRESETS, adaptable_modules, match_paths, select_targets
 
 __all__ = [
     "PRESETS",
@@ -20,5 +20,6 @@ __all__ = [
     "GatedLinear",
     "adaptable_modules",
     "attach",
+    "match_paths",
     "select_targets",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -93,11 +93,16 @@ def select_targets(model: nn.Module, patterns: Sequence[str], component: str) ->
     paths = tuple(adaptable_modules(model))
     chosen: set[str] = set()
     for pattern in patterns:
-        matches = [path for path in paths if _matches(path, pattern, component)]
+        matches = match_paths(paths, pattern, component)
         if not matches:
             raise TargetError(_nothing_matches(model, paths, pattern, component))
         chosen.update(matches)
     return tuple(path for path in paths if path in chosen)
+
+
+def match_paths(paths: Iterable[str], pattern: str, component: str) -> list[str]:
+    """Those of some paths that a pattern of `select_targets` names."""
+    return [path for path in paths if _matches(path, pattern, component)]
 
 
 def _matches(path: str, pattern: str, component: str) -> bool:

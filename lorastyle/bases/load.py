@@ -68,7 +68,7 @@ def load_base(
         )
     # On a CPU the weights are float32 and autocast rounds them; elsewhere memory is the scarcer thing.
     stored = torch.float32 if target.type == "cpu" else dtype
-    path = _locate(name)
+    path = locate(name)
     file: LoadedFile | None = None
     if path.is_file():
         file = LoadedFile.of(path)  # before it is read: what replaces it meanwhile has another hash
@@ -129,7 +129,12 @@ def _numbered(device: torch.device) -> torch.device:
     return torch.empty(0, device=device).device
 
 
-def _locate(name: str) -> Path:
+def locate(name: str) -> Path:
+    """The folder or checkpoint file that a base's name means, fetched where it is a Hub id.
+
+    Raises:
+        BaseError: there is none.
+    """
     if name == "embedded":
         return EMBEDDED
     path = Path(name).expanduser()

@@ -1,5 +1,9 @@
 """The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `resize`, `merge`,
+<<<<<<< HEAD
 `interference`, `publish`, `info`, `inspect`, `library`, `demo`, `ui`, `doctor`, `version`.
+=======
+`interference`, `extract`, `fuse`, `publish`, `info`, `library`, `demo`, `ui`, `doctor`, `version`.
+>>>>>>> 32f37d8 (Extract the difference of two models, and write a base with adapters in it)
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
@@ -35,6 +39,8 @@ COMMANDS = {
     "resize": "Make an adapter file smaller, with the error that it costs.",
     "merge": "Make one adapter of several, exactly or at a lower rank.",
     "interference": "Say how much adapters have in common, and which scales keep a stack from overcooking.",
+    "extract": "Make an adapter of the difference of two models.",
+    "fuse": "Write a whole base with adapters added to it.",
     "publish": "Put an adapter on the Hugging Face Hub, after a look at what would be sent.",
     "info": "Say what is in an adapter file, or which settings drew a picture.",
     "inspect": "Look into an adapter's tensors: strength by block, the rank that is used, what is broken.",

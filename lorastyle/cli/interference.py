@@ -15,7 +15,7 @@ from lorastyle.errors import ConfigError
 from .columns import columns, room
 from .console import say
 from .names import near
-from .stack import modules_of, typed_parts
+from .stack import base_of, typed_parts
 
 if TYPE_CHECKING:
     from lorastyle.adapters import Interference
@@ -56,8 +56,10 @@ def interference(
     from lorastyle.adapters import measure_interference, read_weighted
 
     files = typed_parts(adapters, block_weights)
-    modules = modules_of([file.path for file in files], base)
-    found = measure_interference(read_weighted(files, modules, partial=partial), modules=modules)
+    stored = base_of([file.path for file in files], base)
+    modules, weights = (None, None) if stored is None else (stored.shapes, stored.weight)
+    parts = read_weighted(files, modules, partial=partial)
+    found = measure_interference(parts, modules=modules, weights=weights)
     if heat_map is not None:
         _draw(found, heat_map)
     if balance:

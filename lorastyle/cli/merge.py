@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,10 +11,10 @@ from cyclopts import Parameter
 from .console import Steps, file_size, note, say
 from .names import Whole
 from .resize import parse_bytes, span
-from .stack import modules_of, typed_parts
+from .stack import base_of, typed_parts
 
 if TYPE_CHECKING:
-    from lorastyle.adapters import Merged
+    from lorastyle.adapters import RankCut
 
 _SHOWN = 3
 
@@ -55,7 +56,8 @@ def merge(
         block_weights: a factor for each block, "IN:0.5,MID:0,OUT03-OUT05:1.2" or a list of 12, 17, 20 or 26
             numbers; for one adapter "NAME=...".
         dtype: how numbers are stored; as in the adapters where nothing is said.
-        base: what they were made for, where that is none of Stable Diffusion 1.x, 2.x and XL.
+        base: what they were made for, where that is none of Stable Diffusion 1.x, 2.x and XL, or where DoRA,
+            OFT or IA3, which depend on its weights, are to be pruned or cut.
         partial: go on where some of them cannot be read.
         every: tell the error of every module.
     """
@@ -64,6 +66,7 @@ def merge(
     settings = MergeSettings(method, rank, energy, density=density, seed=seed)
     most_bytes = None if max_size is None else parse_bytes(max_size, "--max-size")
     parts = typed_parts(adapters, block_weights)
+    stored = base_of([part.path for part in parts], base)
     with Steps() as steps:
         done = merge_files(
             parts,
@@ -71,26 +74,28 @@ def merge(
             settings,
             most_bytes=most_bytes,
             dtype=dtype,
-            modules=modules_of([part.path for part in parts], base),
+            modules=None if stored is None else stored.shapes,
+            weights=None if stored is None else stored.weight,
             partial=partial,
             on_module=lambda n, of: steps.update("merging", n, of) if of > _SHOWN else None,
         )
     say(f"{done.path}: {file_size(done.bytes)}, {done.dtype}, by {done.merged.method}")
-    tell(done.merged, every)
+    tell_cuts(done.merged.modules, every)
+    for algorithm, count in done.merged.whole.items():
+        note(f"{count} modules of {algorithm} are in it as they are, without a rank.")
 
 
-def tell(merged: Merged, every: bool) -> None:
+def tell_cuts(cuts: Sequence[RankCut], every: bool) -> None:
     """Ranks and errors, of each component and of the modules that lost most."""
     from lorastyle.adapters import cut_error
 
-    for component, modules in merged.by_component().items():
+    for component in dict.fromkeys(cut.component for cut in cuts):
+        own = [cut for cut in cuts if cut.component == component]
         say(
-            f"{component}: {len(modules)} modules, rank {span(m.after for m in modules)} of "
-            f"{span(m.before for m in modules)}, left out {cut_error(modules):.1%} of the norm"
+            f"{component}: {len(own)} modules, rank {span(m.after for m in own)} of "
+            f"{span(m.before for m in own)}, left out {cut_error(own):.1%} of the norm"
         )
-    for algorithm, count in merged.whole.items():
-        note(f"{count} modules of {algorithm} are in it as they are, without a rank.")
-    order = sorted(merged.modules, key=lambda m: m.error, reverse=True)
+    order = sorted(cuts, key=lambda cut: cut.error, reverse=True)
     for m in order if every else order[:_SHOWN]:
         if every or m.error >= 5e-4:
             say(f"  {m.error:6.1%}  rank {m.before} -> {m.after}  {m.component} {m.path}")

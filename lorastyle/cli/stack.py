@@ -11,10 +11,11 @@ from lorastyle.errors import ConfigError, near_miss
 from lorastyle.generate import AdapterUse, fetched
 from lorastyle.library import find_adapter
 
-from .modules import modules_for
+from .modules import OWN
 
 if TYPE_CHECKING:
-    from lorastyle.adapters import Modules, PartFile
+    from lorastyle.adapters import PartFile
+    from lorastyle.bases import StoredBase
 
 
 def typed_parts(adapters: Sequence[str], block_weights: Sequence[str] = ()) -> list[PartFile]:
@@ -47,16 +48,17 @@ def typed_parts(adapters: Sequence[str], block_weights: Sequence[str] = ()) -> l
     ]
 
 
-def modules_of(files: Sequence[Path], base: str | None) -> Modules | None:
-    """The modules of the base that is named, or of the first family that one of the files is made for; None
-    where each file's names must do.
+def base_of(files: Sequence[Path], base: str | None) -> StoredBase | None:
+    """The base that is named, or the embedded one where a file is made for it: its weights are read when an
+    update depends on them, and not before. None where each file's own names and shapes must do.
 
     Raises:
-        BaseError: the base cannot be loaded.
+        BaseError: the base cannot be read.
     """
-    from .modules import OWN
+    if base is None and any(read_info(file).family == OWN for file in files):
+        base = "embedded"
+    if base is None:
+        return None
+    from lorastyle.bases import open_stored
 
-    if base is not None:
-        return modules_for(files[0], base)
-    own = next((file for file in files if read_info(file).family == OWN), None)
-    return None if own is None else modules_for(own, None)
+    return open_stored(base)

@@ -13,9 +13,9 @@ from ..architectures import family_modules
 from ..block_weights import BlockWeights
 from ..convert import free_target, known_modules, load_whole, own_dtype
 from ..families import family_title
+from ..file_room import numbers_within
 from ..info import read_info
 from ..load import Modules
-from ..room import numbers_within
 from ..save import TooManyBytes, save_adapter
 from ..source import model_hash
 from .merge import merge

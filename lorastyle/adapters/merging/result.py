@@ -27,8 +27,3 @@ class Merged:
     def error(self) -> float:
         """Of all modules together: the norm of what the ranks leave out over that of the whole."""
         return cut_error(self.modules)
-
-    def by_component(self) -> dict[str, tuple[RankCut, ...]]:
-        """The modules of each component."""
-        names = dict.fromkeys(module.component for module in self.modules)
-        return {name: tuple(m for m in self.modules if m.component == name) for name in names}

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from .assemble import read_checkpoint
 from .checkpoint import Checkpoint, inspect_checkpoint
+from .parts import Source
 from .prediction import PREDICTION_TYPES, Prediction, check_prediction_type
 
 __all__ = [
     "PREDICTION_TYPES",
     "Checkpoint",
     "Prediction",
+    "Source",
     "check_prediction_type",
     "inspect_checkpoint",
     "read_checkpoint",

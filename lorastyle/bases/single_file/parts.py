@@ -43,6 +43,12 @@ class Source:
             stored = stored[:2]
         return stored
 
+    def view(self, stored: Tensor) -> Tensor:
+        """The weight's numbers within the stored tensor: what is written there is written into the file's."""
+        if self.third is not None:
+            stored = stored.chunk(3)[self.third]
+        return stored.T if self.turned else stored
+
     def weight(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
         """A copy of the weight that no longer needs the file."""
         if self.third is not None:
