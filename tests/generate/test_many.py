@@ -77,7 +77,7 @@ def test_pictures_and_steps_are_told_as_they_come(engine: Engine, requests: list
 
 def test_stop_keeps_what_is_finished(engine: Engine, requests: list[GenerateRequest]) -> None:
     stop = threading.Event()
-    many = engine.generate_many(requests, on_picture=lambda *_: stop.set(), stop=stop)
+    many = engine.generate_many(requests, on_picture=lambda _number, _picture: stop.set(), stop=stop)
     assert 0 < sum(map(len, many)) <= engine.batch_size
     assert engine.generate_many(requests[:2], stop=stop) == [[], []]
 
