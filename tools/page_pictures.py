@@ -25,6 +25,10 @@ IMAGES = ROOT / "docs" / "images"
 ADAPTERS = ("sticker", "ink")
 PROMPT = "a cat, sticker style"
 VIEWS = {"page": (1200, 860, False), "page-dark": (1200, 860, True), "page-narrow": (390, 844, False)}
+_FILTERED = """name => {
+  const options = [...document.querySelectorAll('#pick [role=option]')];
+  return options.length > 0 && options.every(option => option.textContent.includes(name));
+}"""
 
 
 def train(home: Path) -> None:
@@ -48,9 +52,8 @@ def draw(page: Page, url: str) -> None:
     page.wait_for_selector("#go")
     page.fill("#prompt textarea", PROMPT)
     for row, name in enumerate(ADAPTERS):
-        page.click("#pick input")
         page.fill("#pick input", name)
-        page.wait_for_function("document.querySelectorAll('#pick [role=option]').length === 1")
+        page.wait_for_function(_FILTERED, arg=name)
         page.keyboard.press("Enter")
         page.wait_for_selector(f"#row{row}:has-text('{name}')")
         page.keyboard.press("Escape")
