@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -63,8 +65,7 @@ def interference(
     if heat_map is not None:
         _draw(found, heat_map)
     if balance:
-        names = [_typed_name(text) for text in adapters]
-        print(*(f"-a {quote(f'{n}:{s:.3g}')}" for n, s in zip(names, found.balanced(), strict=True)))
+        print(*(f"-a {quote(flag)}" for flag in _flags(adapters, found.balanced())))
     elif as_json:
         print(json.dumps(found.as_dict(), indent=2))
     else:
@@ -73,10 +74,12 @@ def interference(
             say(near(heat_map.absolute()))
 
 
-def _typed_name(text: str) -> str:
+def _flags(adapters: Sequence[str], scales: Sequence[float]) -> list[str]:
+    """What was typed, with other scales."""
     from lorastyle.generate import AdapterUse
 
-    return AdapterUse.parse(text).name
+    uses = [AdapterUse.parse(text) for text in adapters]
+    return [str(replace(use, scale=float(f"{s:.3g}"))) for use, s in zip(uses, scales, strict=True)]
 
 
 def _tell(found: Interference) -> None:

@@ -26,13 +26,20 @@ def typed_parts(adapters: Sequence[str], block_weights: Sequence[str] = ()) -> l
 
     Raises:
         AdapterError: not found, or not fetched.
-        ConfigError: no adapter at all, or block weights for one that is not named.
+        ConfigError: no adapter at all, block weights for one that is not named, or an option that only
+            drawing has.
     """
     from lorastyle.adapters import PartFile
 
     if not adapters:
         raise ConfigError("Name the adapters, such as cat:0.8 ink:0.5.")
     uses = [AdapterUse.parse(text) for text in adapters]
+    for use in uses:
+        if others := [f"{option}=" for option in use.options() if option != "blocks"]:
+            raise ConfigError(
+                f'"{use.name}" has {", ".join(others)}, which is for drawing. To weigh text encoders and '
+                f"UNet apart, write {use.name}:1:blocks=BASE:0.5,UNET:1."
+            )
     blocks: dict[str | None, str] = {}
     for text in block_weights:
         name, equals, weights = text.rpartition("=")
@@ -43,7 +50,11 @@ def typed_parts(adapters: Sequence[str], block_weights: Sequence[str] = ()) -> l
             )
         blocks[name if equals else None] = weights
     return [
-        PartFile(find_adapter(fetched(use).name), use.scale, blocks.get(use.name, blocks.get(None)))
+        PartFile(
+            find_adapter(fetched(use).name),
+            use.scale,
+            use.blocks or blocks.get(use.name, blocks.get(None)),
+        )
         for use in uses
     ]
 

@@ -52,6 +52,8 @@ def test_size_blocks_and_methods(lorastyle: Run, tmp_path: Path) -> None:
     assert 25_000 < (tmp_path / "small.safetensors").stat().st_size <= 40_000
     said = lorastyle("merge", "cat", "ink", "-o", "x.safetensors", "--block-weights", "ink=IN:0")
     assert said.code == 0 and dict(read_info(tmp_path / "x.safetensors").ranks) == {8: 2}
+    said = lorastyle("merge", "cat", "ink:1:blocks=IN:0", "-o", "y.safetensors")
+    assert said.code == 0 and dict(read_info(tmp_path / "y.safetensors").ranks) == {8: 2}
     ties = ("--method", "ties", "--density", 0.3)
     said = lorastyle("merge", "cat", "ink", "-o", "ties.safetensors", *ties)
     assert said.code == 0 and "by ties" in said.out and "rank 8 of 640" in said.out
@@ -76,6 +78,7 @@ def test_size_blocks_and_methods(lorastyle: Run, tmp_path: Path) -> None:
         ),
         (("cat", "ink", "--block-weights", "1,1"), "2 numbers, where 12 or 20 are needed"),
         (("cat", "dots"), "made for different bases"),
+        (("cat:1:te=0.5:start=0.2", "ink"), '"cat" has te=, start=, which is for drawing'),
     ],
 )
 def test_what_cannot_be_merged(
