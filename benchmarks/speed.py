@@ -3,6 +3,8 @@
     python -m benchmarks.speed stack                   # 1, 4 and 8 adapters on the UNet of SD 1.5; 10 minutes
     python -m benchmarks.speed stack --quick           # a smaller UNet and fewer rounds; half a minute
     python -m benchmarks.speed load                    # a file attached, against diffusers; a minute
+    python -m benchmarks.speed scales                  # new scales of eight adapters, against peft; a minute
+    python -m benchmarks.speed together                # eight requests in one batch, against diffusers + peft
     python -m benchmarks.speed library                 # 5,000 adapter files listed; a minute
     python -m benchmarks.speed merge                   # two SDXL adapters into one; a minute
 
@@ -35,6 +37,7 @@ from lorastyle.bank import adaptable_modules, attach, select_targets
 from .load import load
 from .merge import merging
 from .shelf import library
+from .together import scales, together
 
 SD15: dict[str, Any] = {
     "sample_size": 64,
@@ -201,6 +204,20 @@ def main() -> None:
     command.add_argument("--rank", type=int, default=32)
     command.add_argument("--threads", type=int, default=1)
     command.set_defaults(run=merging)
+    command = commands.add_parser("scales", help="new scales for eight resident adapters, against peft")
+    command.add_argument("--rank", type=int, default=16)
+    command.add_argument("--rounds", type=int, default=30)
+    command.add_argument("--threads", type=int, default=2)
+    command.set_defaults(run=scales)
+    command = commands.add_parser("together", help="eight requests with an adapter each, in one batch")
+    command.add_argument("--family", choices=("embedded", "sd1", "sdxl"), default="embedded")
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--side", type=int, help="pixels; the base's own if left out")
+    command.add_argument("--steps", type=int, default=10)
+    command.add_argument("--rank", type=int, default=16)
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--threads", type=int, default=2)
+    command.set_defaults(run=together)
     args = parser.parse_args()
     args.run(args)
 

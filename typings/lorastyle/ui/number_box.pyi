@@ -1,0 +1,1 @@
+from ui.number_box import *
