@@ -1,5 +1,5 @@
-"""Eight resident adapters: new scales (`python -m benchmarks.speed scales`), and eight requests with one each,
-drawn at once (`python -m benchmarks.speed together`), beside diffusers + peft in the same run.
+"""Eight resident adapters: new scales (`python -m benchmarks.speed scales`), and eight requests with one
+each, drawn at once (`python -m benchmarks.speed together`), beside diffusers + peft in the same run.
 """
 
 from __future__ import annotations

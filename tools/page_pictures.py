@@ -23,7 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 ADAPTERS = ("sticker", "ink")
-PROMPT = "a cat, sticker style"
+PROMPT = "a fish, sticker style"
 VIEWS = {"page": (1200, 860, False), "page-dark": (1200, 860, True), "page-narrow": (390, 844, False)}
 _FILTERED = """name => {
   const options = [...document.querySelectorAll('#pick [role=option]')];
@@ -47,7 +47,7 @@ def lorastyle(home: Path, *arguments: str) -> None:
 
 
 def draw(page: Page, url: str) -> None:
-    """Both adapters, one of them weaker, with and without."""
+    """Four pictures with both adapters, one of them weaker."""
     page.goto(url)
     page.wait_for_selector("#go")
     page.fill("#prompt textarea", PROMPT)
@@ -57,10 +57,12 @@ def draw(page: Page, url: str) -> None:
         page.keyboard.press("Enter")
         page.wait_for_selector(f"#row{row}:has-text('{name}')")
         page.keyboard.press("Escape")
-    page.fill("#scale1 input", "0.4")
+        page.focus("#prompt textarea")  # the list opens when the box is entered
+    page.fill("#scale1 input", "0.2")
     page.fill("#seed input", "11")
     page.locator("#seed input").blur()
-    page.check("#compare input")
+    page.fill("#number input", "4")
+    page.locator("#number input").blur()
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#stop:enabled")
     page.wait_for_selector(".ls-done")
@@ -102,6 +104,7 @@ def main() -> None:
                 page = context.new_page()
                 draw(page, f"http://127.0.0.1:{args.port}")
                 page.mouse.move(0, 0)
+                page.evaluate("window.scrollTo(0, 0)")
                 page.screenshot(path=IMAGES / f"{name}.png")
                 small(IMAGES / f"{name}.png")
                 context.close()

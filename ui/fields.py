@@ -59,7 +59,7 @@ def basics(form: Form) -> dict[str, Any]:
     """Seed, number, size."""
     made: dict[str, Any] = {}
     with gr.Row(elem_classes="ls-fields"):
-        made["seed"] = _whole("seed", form.seed, placeholder="by lot")
+        made["seed"] = _whole("seed", _seed(form))
         made["locked"] = gr.Checkbox(
             form.locked,
             label="Keep",
@@ -110,8 +110,9 @@ def strength(form: Form) -> dict[str, Any]:
     }  # fmt: skip
 
 
+BY_LOT = -1  # as in A1111; an empty box would show 0
 LIMITS: dict[str, tuple[str, float, float]] = {
-    "seed": ("Seed", 0, 2**53 - 1),
+    "seed": ("Seed (-1: by lot)", BY_LOT, 2**53 - 1),
     "number": ("Pictures", 1, MOST_PICTURES),
     "width": ("Width", 16, MOST_PIXELS),
     "height": ("Height", 16, MOST_PIXELS),
@@ -134,6 +135,8 @@ def read(values: Sequence[Any], adapters: Sequence[tuple[str, Row]], base: Base)
     """
     first = Form.empty(base)
     given: dict[str, Any] = dict(zip(NAMES, values, strict=True))
+    if given["seed"] == BY_LOT:
+        given["seed"] = None
     problems = [
         f"{label} is {given[name]:g}; {low:g} to {high:g} can be drawn here."
         for name, (label, low, high) in LIMITS.items()
@@ -149,7 +152,11 @@ def read(values: Sequence[Any], adapters: Sequence[tuple[str, Row]], base: Base)
 
 def shown(form: Form) -> list[Any]:
     """The components' values for a form."""
-    return [getattr(form, name) for name in NAMES]
+    return [_seed(form) if name == "seed" else getattr(form, name) for name in NAMES]
+
+
+def _seed(form: Form) -> int:
+    return BY_LOT if form.seed is None else form.seed
 
 
 def _whole(id: str, value: int | None, *, step: int = 1, placeholder: str = "") -> Any:
