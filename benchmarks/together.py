@@ -75,7 +75,7 @@ def together(args: argparse.Namespace) -> None:
         base, theirs = (load_base("embedded", device=args.device) for _ in range(2))
         pipe: Any = theirs.pipe
     else:
-        pipe = make_pipeline(args.family, dtype=dtype, device=device).to(device)
+        pipe = make_pipeline(args.family, dtype=dtype, device=device).to(device, dtype)
         mine = make_pipeline(args.family, dtype=dtype, device=device).to(device)
         mine.unet.load_state_dict(pipe.unet.state_dict())
         base = open_pipeline(mine, name="random", family=args.family, dtype=dtype, device=device)
