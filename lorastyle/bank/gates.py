@@ -24,20 +24,20 @@ class _Group:
     Attributes:
         stretches: each layer's slot, its first row, and how many it has.
         owners: (R,), the column of each row.
-        weights: (R,), float32.
+        weights: (R,), float32; None where all of them are 1.
         gate: (R,) or (batch, 1, R), what the layers read.
     """
 
     stretches: list[tuple[Slot, int, int]]
     owners: Tensor
-    weights: Tensor
+    weights: Tensor | None
     gate: Tensor
     views: list[Tensor] = field(default_factory=list[Tensor])
 
     def left(self) -> bool:
         """Whether a layer reads another tensor by now, as it does when the model was moved."""
         return any(
-            slot.layer.gate is not view
+            slot.layer._buffers["gate"] is not view  # pyright: ignore[reportPrivateUsage]
             for (slot, _, _), view in zip(self.stretches, self.views, strict=bool(self.views))
         )
 
@@ -48,7 +48,10 @@ class _Group:
             opened: the columns that are not zero.
             changed: whether they are others than at the last call.
         """
-        values = (table.to(self.owners.device)[..., self.owners] * self.weights).to(self.gate.dtype)
+        values = table.to(self.owners.device).index_select(-1, self.owners)
+        if self.weights is not None:
+            values = values * self.weights
+        values = values.to(self.gate.dtype)
         if values.shape == self.gate.shape and self.views:
             self.gate.copy_(values)
             if not changed:
@@ -103,7 +106,7 @@ class Gates:
         return _Group(
             stretches,
             torch.tensor(owners).repeat_interleave(repeats).to(device),
-            torch.tensor(weights).repeat_interleave(repeats).to(device),
+            None if set(weights) == {1.0} else torch.tensor(weights).repeat_interleave(repeats).to(device),
             torch.empty(0, device=device, dtype=dtype),
         )
 
