@@ -258,6 +258,7 @@ class AdapterBank(Mixing):
                 slot.layer.set_trainable(None)
         Restacked.of(self._slots.values(), self._mix).move_in()
         self._gates.lay_out(self._slots.values(), self._mix)
+        self._confine()
         self._gates.write(self._mix)
 
     def _settle(self, name: str, residents: Sequence[Resident], tree: Tree) -> list[Slot]:

@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import nn
 
-from lorastyle.adapters import BlockWeights, leads_to
+from lorastyle.adapters import Adapter, BlockWeights, leads_to
 from lorastyle.errors import AdapterError, near_miss
 
 from .residents import Resident
@@ -133,4 +133,20 @@ def check_blocks(name: str, blocks: BlockWeights, residents: Iterable[Resident])
             raise AdapterError(
                 f"{name!r} changes no module in {given!r}, which its block weights name."
                 f"{near_miss(given, sorted(starts))}"
+            )
+
+
+def check_confinable(names: Iterable[str], adapters: Mapping[str, Adapter]) -> None:
+    """Can these adapters be confined to parts of the picture?
+
+    Raises:
+        AdapterError: one is in training, or changes weights themselves, which all places share.
+    """
+    for name in names:
+        if name not in adapters:
+            raise AdapterError(f"{name!r} is being trained, and acts everywhere meanwhile.")
+        if adapters[name].dense:
+            raise AdapterError(
+                f"{name!r} is not low rank: it changes weights, which all places of a picture share, so it "
+                "cannot be confined to a part. Use it without mask, or resize it to a low rank first."
             )

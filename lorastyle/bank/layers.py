@@ -13,7 +13,7 @@ exports them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -41,6 +41,7 @@ class GatedLayer(nn.Module):
     # Which sides to compute. Decided when the gate is set, so that a call reads no tensor to find out.
     _stack_on = False
     _trainable_on = False
+    _place_by_place: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
@@ -67,6 +68,8 @@ class GatedLayer(nn.Module):
         dtype = _product_dtype(x, down)
         inner = self._inner(x.to(dtype), down.to(dtype))
         inner = inner * self._gate_like(inner, gate)
+        if self._place_by_place is not None:
+            inner = inner * self._place_by_place(inner)
         mine = not self.base._forward_hooks  # a hook may have kept what the base answered
         if mine and out.dtype == dtype and not torch.is_grad_enabled():
             return self._accumulate(out, inner, up.to(dtype))
@@ -130,6 +133,10 @@ class GatedLayer(nn.Module):
         """
         self._buffers["gate"] = gate
         self._stack_on = on
+
+    def confine(self, factor: Callable[[Tensor], Tensor] | None) -> None:
+        """Multiply `(down x) * gate` of the frozen residents by what `factor` makes of it; None undoes it."""
+        self._place_by_place = factor
 
     def set_trainable(self, trainable: Trainable | None) -> None:
         """Make this the resident being trained, or none, and open its part of the gate."""

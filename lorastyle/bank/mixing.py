@@ -7,17 +7,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lorastyle.adapters import Adapter, BlockWeights
 from lorastyle.errors import AdapterError
 
-from .checks import check_blocks, finite_scale, known_name, with_scales
+from .checks import check_blocks, check_confinable, finite_scale, known_name, with_scales
+from .cross_attention import reading_apart
 from .fuse import check_fusable, fused_weight
 from .gates import Gates
 from .layers import GatedLayer
 from .mix import Mix
 from .patches import Patches
+from .regions import Regions
 from .residents import check_components
 from .slots import Restacked, Slot
 
@@ -39,6 +41,7 @@ class Mixing:
         self._gates = Gates()
         self._slots: dict[GatedLayer, Slot] = {}
         self._patches = Patches()  # what is not low rank
+        self._regions: Regions | None = None
         self._disabled = 0
         self._fused = False
 
@@ -145,6 +148,47 @@ class Mixing:
         self._apply(replace(self._mix, factors=dict(factors)))
 
     @contextmanager
+    def confined(
+        self, fields: Mapping[str, Tensor], readings: Sequence[Tensor], grid: tuple[int, int]
+    ) -> Generator[Regions]:
+        """For the length of a `with` block, these adapters act on the UNet in parts of the picture only.
+
+        Everything that belongs to a place is multiplied by the adapter's field there. Words belong to none:
+        they are read once by the adapters that are not confined, and once for each that is, and every place
+        sees the reading of its own adapter. What an adapter does is so confined to its field in every layer;
+        what the base then makes of it in its surroundings is the base's.
+
+        Args:
+            fields: {adapter: (height, width) in 0..1}, 1 where it acts. Soft edges are numbers between.
+            readings: for each of them, the prompt embeddings (b, tokens, dim) as its part of the picture sees
+                them. The UNet is called with those of the rest, in the same batch.
+            grid: (height, width) of the latents that will be drawn.
+
+        Yields:
+            The regions, whose fields may be set anew between calls.
+
+        Raises:
+            AdapterError: an unknown adapter, one in training or that is not low rank, a field that is none,
+                as many readings as there are fields, or the bank is fused, confined or inside `rows`.
+        """
+        self._check_can_change("confine adapters")
+        if self._regions is not None or self._mix.rows:
+            raise AdapterError("confined() does not go inside another one, nor inside rows().")
+        for name in fields:
+            known_name(name, self.names)
+        check_confinable(fields, self._adapters)
+        if len(readings) != len(fields) or "unet" not in self._components:
+            raise AdapterError(f"{len(readings)} readings for {len(fields)} fields on a UNet; one each.")
+        self._regions = Regions(fields, grid)
+        try:
+            self._confine()
+            with reading_apart(self._components["unet"], self._regions, readings):
+                yield self._regions
+        finally:
+            self._regions = None
+            self._confine()
+
+    @contextmanager
     def disabled(self) -> Generator[None]:
         """For the length of a `with` block, as if nothing were attached, to the bit."""
         fused = self._fused
@@ -174,6 +218,8 @@ class Mixing:
             return
         if self._disabled:
             raise AdapterError("Cannot fuse inside disabled(), where the base draws alone; leave it first.")
+        if self._regions is not None:
+            raise AdapterError("Cannot fuse inside confined(): weights are the same at every place.")
         active = [(slot, found) for slot in self._slots.values() if (found := slot.updates(self._mix))]
         for slot, _ in active:
             check_fusable(slot.layer, str(slot))
@@ -217,11 +263,16 @@ class Mixing:
         restacked.move_in()
         if not same:
             self._gates.lay_out(self._slots.values(), mix)
+            self._confine()
         self._gates.write(mix)
 
     def _arrive(self, name: str, scales: dict[str, float]) -> None:
         """Open the gates of an adapter that has moved in."""
         self._apply(self._mix.having(name, scales))
+
+    def _confine(self) -> None:
+        for slot in self._slots.values():
+            slot.confine(self._regions)
 
     def _bypass(self, step: int) -> None:
         self._disabled += step

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
 
 from lorastyle.adapters import LowRank
 
+from .cross_attention import reads_words
 from .layers import GatedLayer, Trainable, gated
 from .mix import Mix
+from .regions import Regions
 from .residents import Resident
 from .stacks import Stack, Wanted, make_stacks
 from .tree import Place
@@ -61,6 +64,18 @@ class Slot:
             for name, resident in self.residents.items()
             if (scale := mix.strength(name, resident.component, resident.path)) != 0
         ]
+
+    def confine(self, regions: Regions | None) -> None:
+        """Have the stack act by the fields of `regions`; None has it act everywhere. Text encoders see no
+        picture, and are left as they are.
+        """
+        rows = tuple((name, _update(self, name).rank) for name in self.stacked)
+        in_unet = any(resident.component == "unet" for resident in self.residents.values())
+        if regions is None or not in_unet or not any(name in regions.names for name, _ in rows):
+            self.layer.confine(None)
+            return
+        words = any(reads_words(parent, attribute) for parent, attribute in self.places)
+        self.layer.confine(partial(regions.factor, rows, words=words))
 
     def unwrap(self) -> None:
         """Put the wrapped module back, wherever nobody has put another one since."""
