@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ class Mixing:
         self._components = check_components(components)
         self._adapters: dict[str, Adapter] = {}
         self._mix = Mix()
+        self._arrivals: dict[str, int] = {}  # of each adapter, as the how manieth it came
+        self._counted = count()
         self._gates = Gates()
         self._slots: dict[GatedLayer, Slot] = {}
         self._patches = Patches()  # what is not low rank
@@ -58,6 +61,20 @@ class Mixing:
     @property
     def is_fused(self) -> bool:
         return self._fused
+
+    def setting_of(self, components: Iterable[str]) -> Hashable:
+        """What the answers of these components depend on, beside what they are asked: while it compares
+        equal, the same question has the same answer. None while an adapter is trained.
+        """
+        if len(self._adapters) < len(self.names):
+            return None
+        acting = [
+            (self._arrivals[name], component, strengths, repr(self._mix.weights.get(name)))
+            for component in components
+            for name, scales in self._mix.scales.items()
+            if component in scales and any(strengths := self._mix.column(name, component))
+        ]
+        return tuple(acting), self._disabled > 0, self._fused
 
     # ---- scales ----------------------------------------------------------------------------------------
 
@@ -268,6 +285,7 @@ class Mixing:
 
     def _arrive(self, name: str, scales: dict[str, float]) -> None:
         """Open the gates of an adapter that has moved in."""
+        self._arrivals[name] = next(self._counted)
         self._apply(self._mix.having(name, scales))
 
     def _confine(self) -> None:

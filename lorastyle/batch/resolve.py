@@ -34,6 +34,8 @@ class Job:
 def _identity(use: AdapterUse) -> list[object]:
     """What of an adapter's use makes the picture another one."""
     options = use.options()
+    if (region := use.region) and region.picture is not None:
+        options["mask"] = str(replace(region, picture=use.mask_hash))
     return [Path(use.name).stem, use.scale, use.hash, *([options] if options else [])]
 
 
@@ -99,7 +101,14 @@ class _Files:
                 f'The adapter "{use.name}" has the weights {found[1]}, the manifest asks for {use.hash}. '
                 "Take out the hash, or bring the file."
             )
-        return replace(use, name=found[0], hash=found[1])
+        return self._mask(replace(use, name=found[0], hash=found[1]))
+
+    def _mask(self, use: AdapterUse) -> AdapterUse:
+        region = use.region
+        if region is None or region.picture is None:
+            return use
+        path, digest = self._picture(region.picture)
+        return replace(use, mask=str(replace(region, picture=path)), mask_hash=digest)
 
     def _picture(self, name: str | None) -> tuple[str | None, str | None]:
         if name is None:

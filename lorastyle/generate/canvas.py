@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +10,8 @@ from PIL import Image, ImageFilter, ImageOps
 from torch.nn import functional as F
 
 from lorastyle.bases import StableDiffusion
-from lorastyle.errors import PictureError
-from lorastyle.library import expanded
-from lorastyle.pictures import Opened, Unusable, open_picture
 
+from .named_pictures import read_mask, read_picture, recorded_hash
 from .request import SIZES, STRENGTH, GenerateRequest
 from .sampling import Start
 
@@ -79,7 +76,7 @@ def picture_size(request: GenerateRequest, resolution: int) -> tuple[int, int]:
         return request.width, request.height
     if request.init is None:
         return request.width or resolution, request.height or resolution
-    shape = _read(request.init).image.size
+    shape = read_picture(request.init).image.size
     scale = resolution / min(shape)
     if request.width is not None:
         scale = request.width / shape[0]
@@ -110,42 +107,14 @@ def load_canvas(request: GenerateRequest) -> Canvas | None:
     if request.init is None:
         return None
     size = request.width or 0, request.height or 0
-    picture = _read(request.init)
-    init_hash = _recorded(request.init, picture.sha256, request.init_hash)
+    picture = read_picture(request.init)
+    init_hash = recorded_hash(request.init, picture.sha256, request.init_hash)
     fitted = _fit(picture.image, size)
     if request.mask is None:
         return Canvas(fitted, None, init_hash, None)
-    on_white, on_black = _read(request.mask), _read(request.mask, "black")
-    alpha = 255 - (np.asarray(on_white.image, int) - np.asarray(on_black.image, int)).max(-1)
-    shown = alpha if alpha.min() < 255 else np.asarray(on_white.image.convert("L"))
-    if shown.max() == 0:
-        raise PictureError(
-            f"{request.mask}: the mask is all black. White (or what is not transparent) is drawn anew: paint "
-            "that part white."
-        )
-    mask = _fit(Image.fromarray(shown.astype(np.uint8)), size)
-    mask_hash = _recorded(request.mask, on_white.sha256, request.mask_hash)
-    return Canvas(fitted, mask, init_hash, mask_hash)
-
-
-def _read(name: str, background: str = "white") -> Opened:
-    path = expanded(name)
-    if not path.exists():
-        raise PictureError(f"{name}: no such picture.")
-    try:
-        return open_picture(path, background)
-    except Unusable as error:
-        raise PictureError(f"{name} cannot be read: {error}.") from error
-
-
-def _recorded(name: str, digest: str, earlier: str | None) -> str:
-    if earlier is not None and earlier != digest[:12]:
-        warnings.warn(
-            f'The picture "{name}" is {digest[:12]}, the request was made with {earlier}: what is drawn will '
-            "differ.",
-            stacklevel=6,
-        )
-    return digest[:12]
+    mask, digest = read_mask(request.mask)
+    mask_hash = recorded_hash(request.mask, digest, request.mask_hash)
+    return Canvas(fitted, _fit(mask, size), init_hash, mask_hash)
 
 
 def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

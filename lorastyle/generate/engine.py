@@ -18,17 +18,19 @@ from PIL import Image
 from torch import Tensor
 
 from lorastyle.bank import AdapterBank, attach
-from lorastyle.bases import PromptEmbeds, StableDiffusion
+from lorastyle.bases import StableDiffusion
 from lorastyle.errors import ConfigError
 
 from .canvas import load_canvas, picture_size, strength_for
-from .hires import Hires, hires_pass
+from .confinement import Confinement
+from .drawing import Drawing
+from .hires import hires_pass
 from .levels import to_image
 from .preview import OnPreview, Previews
+from .readings import Readings, Words
 from .request import HIRES_STRENGTH, GenerateRequest
 from .residents import Residents
-from .sampling import Start, denoise, timetable
-from .schedulers import build_scheduler, check_steps, name_of
+from .schedulers import name_of
 from .sketchers import Sketcher, make_sketcher
 from .together import together
 from .watch import OnStep, Stopped, Watch, check
@@ -51,7 +53,7 @@ class _Job:
 
     number: int
     request: GenerateRequest
-    words: tuple[PromptEmbeds, PromptEmbeds]
+    words: Words
     scales: Mapping[str, float | Mapping[str, float]]
 
 
@@ -88,6 +90,7 @@ class Engine:
         self.bank = attach(base.components) if bank is None else bank
         self.batch_size = batch_size
         self._residents = Residents(self.bank, base, keep)
+        self._readings = Readings(base, self.bank)
         self._preview_decoder = preview_decoder
         self._sketch: Sketcher | None = None
         self._lock = threading.Lock()
@@ -197,7 +200,8 @@ class Engine:
         for number in group:
             request = requests[number]
             self._residents.set(request.adapters)
-            words, scales = self._read(request), self._residents.scales(request.adapters)
+            words = self._readings.read(request, self._residents.brought)
+            scales = self._residents.scales(request.adapters)
             seed = cast(int, request.seed)
             jobs += [
                 _Job(number, replace(request, seed=s, number=1), words, scales)
@@ -212,11 +216,11 @@ class Engine:
         """One batch, each sample with its own scales; where memory does not suffice, its halves."""
         request = jobs[0].request
         guided = cast(float, request.guidance) > 1
-        words = tuple(PromptEmbeds.cat(each) for each in zip(*(job.words for job in jobs), strict=True))
+        words = Words.cat([job.words for job in jobs])
         try:
             with self.bank.rows([job.scales for job in jobs] * (2 if guided else 1)):
                 seeds = [cast(int, job.request.seed) for job in jobs]
-                latents = self._denoise(request, words, None, None, seeds, watch)
+                latents = self._denoise(Drawing(self.base, request, words, seeds), watch)
             decoded = self.base.decode(latents)
         except torch.OutOfMemoryError:
             if len(jobs) == 1:
@@ -293,74 +297,45 @@ class Engine:
         return digest
 
     def _draw(self, request: GenerateRequest, watch: Watch) -> Iterator[Picture]:
-        words = self._read(request)
+        size = cast(int, request.height), cast(int, request.width)
+        uses, fields = self._residents.confined(request.adapters, size)
+        words, *apart = self._readings.apart(request, self._residents.brought, list(fields))
+        request = replace(request, adapters=uses)
         if canvas := load_canvas(request):
             request = replace(request, init_hash=canvas.init_hash, mask_hash=canvas.mask_hash)
         start = canvas and canvas.start(self.base, cast(float, request.strength))
         hires = hires_pass(request, self.base, canvas)
+        guided = cast(float, request.guidance) > 1
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
         batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
         for index, batch in enumerate(batches):
-            each = tuple(embeds.repeat(len(batch)) for embeds in words)
-            latents = self._denoise(request, each, start, hires, batch, watch.batch(index, len(batches)))
+            one = watch.batch(index, len(batches))
+            drawing = Drawing(self.base, request, words.repeat(len(batch)), batch, start, hires)
+            readings = [reading.repeat(len(batch)).asked(guided).tokens for reading in apart]
+            confinement = Confinement(self.bank, fields, readings) if fields else None
+            latents = self._denoise(drawing, one, confinement)
             for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
                 image = to_image(pixels)
                 if canvas is not None:
                     image = canvas.keep_outside(image)
                 yield Picture(image, replace(request, seed=seed, number=1))
 
-    def _read(self, request: GenerateRequest) -> tuple[PromptEmbeds, PromptEmbeds]:
-        negative = request.negative_prompt if cast(float, request.guidance) > 1 else ""
-        return self.base.read([request.prompt], [negative], clip_skip=request.clip_skip)
+    def _denoise(self, drawing: Drawing, watch: Watch, confinement: Confinement | None = None) -> Tensor:
+        """Latents (b, c, h/8, w/8) of the pictures, as the UNet knows them.
 
-    def _denoise(
-        self,
-        request: GenerateRequest,
-        words: tuple[PromptEmbeds, ...],
-        start: Start | None,
-        hires: Hires | None,
-        seeds: Sequence[int],
-        watch: Watch,
-    ) -> Tensor:
-        """Latents (b, c, h/8, w/8) of the pictures of `seeds`, as the UNet knows them.
-
-        Args:
-            words: of the b prompts, and of the b negatives.
+        Where adapters are confined to parts of the picture, it is drawn without them first, and that stays
+        as it is outside of these parts.
         """
-        wanted, unwanted = words
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        size = cast(int, request.height), cast(int, request.width)
-        first = self._timesteps(request, start.strength if start else 1.0)
-        second = 0 if hires is None else self._timesteps(request, hires.strength)
-
-        def run(size: tuple[int, int], start: Start | None, before: int, after: int) -> Tensor:
-            scheduler = build_scheduler(request.scheduler, self.base.pipe.scheduler)
-            with self._residents.stepping() as step:
-                return denoise(
-                    self.base,
-                    wanted,
-                    unwanted,
-                    scheduler,
-                    generators,
-                    size,
-                    steps=request.steps,
-                    guidance=cast(float, request.guidance),
-                    guidance_rescale=cast(float, request.guidance_rescale),
-                    start=start,
-                    before_step=step,
-                    on_step=partial(watch.look, before, after),
-                )
-
-        latents = run(size, start, 0, second)
-        if hires is None:
-            return latents
-        return run(hires.size, hires.start(latents), first, 0)
-
-    def _timesteps(self, request: GenerateRequest, strength: float) -> int:
-        """How often the UNet is asked, which is more often than there are steps for some schedulers."""
-        scheduler = build_scheduler(request.scheduler, self.base.pipe.scheduler)
-        check_steps(scheduler, request.steps)
-        return len(timetable(scheduler, request.steps, strength))
+        with self._residents.stepping() as step:
+            if confinement is None:
+                return drawing.run(step, partial(watch.look, 0, 0))[-1][-1]
+            if confinement.everywhere:
+                return drawing.run(step, partial(watch.look, 0, 0), within=confinement.within)[-1][-1]
+            unseen = replace(watch, previews=None)
+            with confinement.lifted():
+                plain = drawing.run(step, partial(unseen.look, 0, drawing.steps), record=True)
+            look = partial(watch.look, drawing.steps, 0)
+            return drawing.run(step, look, within=confinement.within, outside=plain)[-1][-1]
 
 
 def _distilled(request: GenerateRequest) -> str | None:
@@ -373,5 +348,5 @@ def _batches(jobs: Sequence[_Job], most: int) -> list[list[_Job]]:
     """At most so many in one, with as many chunks of words each: filling up a prompt would change it."""
     by_words: dict[int, list[_Job]] = {}
     for job in jobs:
-        by_words.setdefault(job.words[0].tokens.shape[1], []).append(job)
+        by_words.setdefault(job.words.wanted.tokens.shape[1], []).append(job)
     return [same[i : i + most] for same in by_words.values() for i in range(0, len(same), most)]

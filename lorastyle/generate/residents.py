@@ -16,6 +16,7 @@ from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError
 from lorastyle.library import find_adapter
 
+from .fields import field_of
 from .uses import AdapterUse
 
 
@@ -50,6 +51,7 @@ class Residents:
         self._files: dict[_File, _Resident] = {}  # in the order of last use
         self._of_use: dict[AdapterUse, _File] = {}  # of the last requests, with their hashes
         self._by_step: dict[str, AdapterUse] = {}
+        self.brought: tuple[str, ...] = ()  # the hashes of those in use that bring words of their own
 
     def use(self, uses: Sequence[AdapterUse]) -> tuple[AdapterUse, ...]:
         """Attach `uses` at their scales and everything else at 0; the same uses with their hashes.
@@ -73,6 +75,7 @@ class Residents:
         self._by_step = {name: use for name, use in chosen.items() if use.by_step}
         in_use = [self._files[self._of_use[use]] for use in uses if use.is_used]
         self._base.set_words({word: v for resident in in_use for word, v in resident.words.items()})
+        self.brought = tuple(resident.hash for resident in in_use if resident.words)
 
     def bring(self, requests: Sequence[Sequence[AdapterUse]]) -> list[tuple[AdapterUse, ...]]:
         """Attach the adapters of several requests, at the scales they have, or 0; their uses with hashes.
@@ -107,6 +110,28 @@ class Residents:
         for use, name in self._named(uses):
             scales[name] = {component: use.scale_on(component) for component in self._base.components}
         return scales
+
+    def confined(
+        self, uses: Sequence[AdapterUse], size: tuple[int, int]
+    ) -> tuple[tuple[AdapterUse, ...], dict[str, Tensor]]:
+        """The same uses of the last `bring`, with the hashes of their masks; and {adapter: its field}, for
+        those that act in a part of the picture only.
+
+        Args:
+            size: (height, width) of the picture.
+
+        Raises:
+            PictureError: a mask cannot be read, is empty, or has another shape than the picture.
+        """
+        fields: dict[str, Tensor] = {}
+        recorded: list[AdapterUse] = []
+        for use, name in self._named(uses):
+            if use.mask is not None:
+                use, field = field_of(use, size)
+                if use.is_used:
+                    fields[name] = field
+            recorded.append(use)
+        return tuple(recorded), fields
 
     def low_rank(self, uses: Sequence[AdapterUse]) -> bool:
         """Whether all of these are low rank, so that each sample can have a scale of its own."""

@@ -24,12 +24,14 @@ class Step:
 
     Attributes:
         done, total: how many were taken, of how many.
+        latents: what it led to, (b, c, h, w).
         estimate: works out the latents as they would be without the noise, (b, c, h, w), as the UNet knows
             them. A callback may ask for it while it is called.
     """
 
     done: int
     total: int
+    latents: Tensor
     estimate: Callable[[], Tensor]
 
 
@@ -52,6 +54,19 @@ class Start:
     strength: float
     mask: Tensor | None = None
     concat: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Another drawing, which stays as it is outside of a part.
+
+    Attributes:
+        inside: (1, 1, h, w), 1 where it is drawn anew, 0 where the other one stays.
+        path: its latents (b, c, h, w) after each step, which are as many.
+    """
+
+    inside: Tensor
+    path: Sequence[Tensor]
 
 
 def steps_taken(steps: int, strength: float) -> int:
@@ -89,6 +104,7 @@ def denoise(
     guidance: float,
     guidance_rescale: float = 0.0,
     start: Start | None = None,
+    around: Around | None = None,
     before_step: Callable[[int, int], object] | None = None,
     on_step: OnLatents | None = None,
 ) -> Tensor:
@@ -134,9 +150,11 @@ def denoise(
                 last = i + 1 == len(times)
                 kept = picture if last else scheduler.add_noise(picture, noise, times[i + 1][None])
                 latents = torch.lerp(kept, latents, start.mask.to(latents))
+            if around is not None:
+                latents = torch.lerp(around.path[i], latents, around.inside.to(latents))
             if on_step is not None:
                 shown = x[-len(latents) :], answer, t, None if start is None else start.mask
-                on_step(Step(i + 1, len(times), partial(_estimate, base, picture, *shown)))
+                on_step(Step(i + 1, len(times), latents, partial(_estimate, base, picture, *shown)))
     return latents
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from lorastyle.adapters import BlockWeights
 from lorastyle.errors import ConfigError, is_unicode, near_miss, shortened
 
+from .region import Region
 from .schedule import Schedule
 
 MAX_TEXT = 10_000
@@ -19,7 +20,7 @@ _SCALE = re.compile(rf"(.+):({_FLOAT})", re.DOTALL)
 _POINTS = re.compile(rf"(.+):({_FLOAT}\s*@.*)", re.DOTALL)
 _OPTION = re.compile(r":\s*([a-z_]+)\s*=")
 _NUMBERS = ("te", "unet", "start", "stop")
-_OPTIONS = (*_NUMBERS, "blocks", "schedule")
+_OPTIONS = (*_NUMBERS, "blocks", "schedule", "mask")
 _ALSO = {"lbw": "blocks"}  # what A1111's LoRA Block Weight calls it
 
 
@@ -50,6 +51,10 @@ class AdapterUse:
     """Factors by block: "IN:0.5,MID:0,down_blocks.1:0.2", or a list of 12, 17, 20 or 26 numbers."""
     schedule: str | None = None
     """Factors by step on the UNet: "0@0.2,1@0.6", "cosine ...", "hold ...", "turn 1/2"; see `Schedule`."""
+    mask: str | None = None
+    """The part of the picture that it is confined to: "left", "0,0,0.5,1", "face.png"; see `Region`."""
+    mask_hash: str | None = None
+    """First 12 hex digits of that picture's sha256, recorded when a picture is drawn."""
 
     def __post_init__(self) -> None:
         problems = use_problems({f.name: getattr(self, f.name) for f in fields(self)})
@@ -92,7 +97,7 @@ class AdapterUse:
         return f"{self.name}:{self.scale!r}{options}"
 
     def options(self) -> dict[str, float | str]:
-        """Everything but name, scale and hash that is not as it would be anyway."""
+        """Everything but name, scale and hashes that is not as it would be anyway."""
         own = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if f.name in _OPTIONS}
         return {key: own[key][0] for key in _OPTIONS if own[key][0] != own[key][1]}
 
@@ -111,9 +116,11 @@ class AdapterUse:
         return cls(**cast("dict[str, Any]", values))
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values; `hash` only where it is known, options only where they are used."""
+        """Plain values; hashes only where they are known, options only where they are used."""
         known: dict[str, object] = {"name": self.name, "scale": self.scale}
-        return {**known, **({} if self.hash is None else {"hash": self.hash}), **self.options()}
+        hashes = {"hash": self.hash, "mask_hash": self.mask_hash}
+        known |= {key: digest for key, digest in hashes.items() if digest is not None}
+        return {**known, **self.options()}
 
     def scale_on(self, component: str) -> float:
         """The multiplier for "unet" or a text encoder."""
@@ -135,6 +142,11 @@ class AdapterUse:
         if not self.start <= step / steps < self.stop:
             return 0.0
         return 1.0 if self.schedule is None else Schedule.parse(self.schedule).at(step, steps)
+
+    @property
+    def region(self) -> Region | None:
+        """The part of the picture that it acts in; None is all of it."""
+        return None if self.mask is None else Region.parse(self.mask)
 
     def weights(self, family: str | None = None) -> BlockWeights | None:
         """Its factors by block.
@@ -160,10 +172,11 @@ def use_problems(values: Mapping[str, object]) -> list[str]:
             f"adapters: the scale of {shortened(name)} is {shortened(scale)}; a finite number is needed, "
             "1 is as trained."
         )
-    if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{12}", digest)):
-        problems.append(
-            f"adapters: the hash of {shortened(name)} is {shortened(digest)}; 12 hex digits are needed."
-        )
+    for what, digits in (("hash", digest), ("mask_hash", values.get("mask_hash"))):
+        if digits is not None and not (isinstance(digits, str) and re.fullmatch("[0-9a-f]{12}", digits)):
+            problems.append(
+                f"adapters: the {what} of {shortened(name)} is {shortened(digits)}; 12 hex digits are needed."
+            )
     return problems + _option_problems(name, values)
 
 
@@ -181,7 +194,8 @@ def _option_problems(name: object, values: Mapping[str, object]) -> list[str]:
             f"adapters: {shortened(name)} starts at {shortened(start)} and stops at {shortened(stop)}; "
             "shares of the steps from 0 to 1 are needed, the start before the stop."
         )
-    for key, parse in (("blocks", BlockWeights.parse), ("schedule", Schedule.parse)):
+    readers = {"blocks": BlockWeights.parse, "schedule": Schedule.parse, "mask": Region.parse}
+    for key, parse in readers.items():
         text = values.get(key)
         if text is None:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -32,14 +32,17 @@ def at_hand(
     if recorded.strength is not None:
         values["strength"] = recorded.strength
     if "adapters" not in changes:
-        values["adapters"] = _adapters(request.adapters, recorded.digests, keep_missing, remarks)
+        uses = [_with_mask(use, source, keep_missing, remarks) for use in request.adapters]
+        values["adapters"] = _adapters(uses, recorded.digests, keep_missing, remarks)
     if "base" not in changes:
         values["base"] = _base(request.base, recorded.model, base, keep_missing, remarks)
     if "base" in changes or not _same(values.get("base"), request.base, recorded.model):
         values.pop("base_hash", None)
     for key in ("init", "mask"):
         if key not in changes and (name := cast("str | None", values.get(key))):
-            values[key] = _picture(key, name, values.get(f"{key}_hash"), source, keep_missing, remarks)
+            what = "It started from the picture" if key == "init" else "It was drawn inside of the mask"
+            digest = values.get(f"{key}_hash")
+            values[key] = _picture(what, key, name, digest, source, keep_missing, remarks)
         if values.get(key) is None or key in changes:
             values.pop(f"{key}_hash", None)
     values |= changes
@@ -59,8 +62,19 @@ def at_hand(
     return values, remarks
 
 
+def _with_mask(use: AdapterUse, source: Source, keep_missing: bool, remarks: list[str]) -> AdapterUse:
+    region = use.region
+    if region is None or region.picture is None:
+        return use
+    what = f"The adapter {shortened(use.name)} was confined to the mask"
+    found = _picture(what, "mask=", region.picture, use.mask_hash, source, keep_missing, remarks)
+    if found is None:
+        return replace(use, mask=None, mask_hash=None)
+    return replace(use, mask=str(replace(region, picture=found)))
+
+
 def _adapters(
-    uses: tuple[AdapterUse, ...], digests: Mapping[str, str], keep_missing: bool, remarks: list[str]
+    uses: Sequence[AdapterUse], digests: Mapping[str, str], keep_missing: bool, remarks: list[str]
 ) -> list[AdapterUse]:
     found: dict[str, AdapterUse] = {}
     for use in uses:
@@ -130,17 +144,25 @@ def _stem(name: str) -> str:
 
 
 def _picture(
-    key: str, name: str, digest: object, source: Source, keep_missing: bool, remarks: list[str]
+    what: str,
+    key: str,
+    name: str,
+    digest: object,
+    source: Source,
+    keep_missing: bool,
+    remarks: list[str],
 ) -> str | None:
     """The path of the very file: beside the picture, or here. A name alone would let a stranger's picture
     point at anything.
+
+    Args:
+        what, key: how a remark begins, and what to name it with, where it is not there.
     """
     folders = [Path()] if not isinstance(source, (str, os.PathLike)) else [Path(source).parent, Path()]
     for folder in folders:
         path = folder / last_part(name)
         if isinstance(digest, str) and _sha256(path).startswith(digest):
             return str(path)
-    what = "It started from the picture" if key == "init" else "It was drawn inside of the mask"
     recorded = f" ({digest})" if digest else ""
     remarks.append(f"{what} {shortened(name)}{recorded}, which is not here: name it with {key}.")
     return name if keep_missing else None

@@ -14,7 +14,7 @@ _SUFFIX = ".safetensors"
 
 
 def portable_request(request: GenerateRequest) -> GenerateRequest:
-    """What a picture records of `request`: adapters by the stem of their file, the base, `init` and `mask` by
+    """What a picture records of `request`: adapters by the stem of their file, the base, `init` and masks by
     their last part. A name of the Hub's is one already.
 
     Adapters of the same stem are told apart by a number; their hashes say which is which.
@@ -44,6 +44,13 @@ def base_name(base: str) -> str:
     return base if split_hub_id(base) and not os.path.exists(base) else last_part(base)
 
 
+def _portable_mask(use: AdapterUse) -> str | None:
+    region = use.region
+    if region is None or region.picture is None:
+        return use.mask
+    return str(replace(region, picture=last_part(region.picture)))
+
+
 def _adapters(uses: tuple[AdapterUse, ...]) -> tuple[AdapterUse, ...]:
     taken: set[str] = set()
     named: list[AdapterUse] = []
@@ -55,5 +62,5 @@ def _adapters(uses: tuple[AdapterUse, ...]) -> tuple[AdapterUse, ...]:
             number += 1
             name = f"{stem}-{number}"
         taken.add(name)
-        named.append(replace(use, name=name))
+        named.append(replace(use, name=name, mask=_portable_mask(use)))
     return tuple(named)

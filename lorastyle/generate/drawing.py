@@ -1,0 +1,114 @@
+"""The passes that draw one batch: the steps at the size asked for, and the hires pass behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from lorastyle.bases import StableDiffusion
+
+from .hires import Hires
+from .readings import Words
+from .request import GenerateRequest
+from .sampling import Around, Start, Step, denoise, timetable
+from .schedulers import build_scheduler, check_steps
+
+Path = list[Tensor]
+"""The latents (b, c, h, w) after each step of a pass."""
+
+Grid = tuple[int, int]
+"""(height, width) of latents."""
+
+
+def nowhere(grid: Grid) -> AbstractContextManager[Tensor | None]:
+    """No adapter is confined to a part of the picture."""
+    return nullcontext()
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A batch of pictures of one request.
+
+    Attributes:
+        words: of its b prompts and negatives.
+        seeds: b of them, of each picture's noise.
+        start: what the first pass starts from; None is noise.
+        hires: the second pass; None where there is none.
+    """
+
+    base: StableDiffusion
+    request: GenerateRequest
+    words: Words
+    seeds: Sequence[int]
+    start: Start | None = None
+    hires: Hires | None = None
+
+    @property
+    def steps(self) -> int:
+        """How often the UNet is asked, which is more often than there are steps for some schedulers."""
+        first = self._timesteps(self.start.strength if self.start else 1.0)
+        return first + (0 if self.hires is None else self._timesteps(self.hires.strength))
+
+    def run(
+        self,
+        before_step: Callable[[int, int], object],
+        on_step: Callable[[Step], None],
+        *,
+        within: Callable[[Grid], AbstractContextManager[Tensor | None]] = nowhere,
+        outside: Sequence[Path] = (),
+        record: bool = False,
+    ) -> list[Path]:
+        """Draw it: for each pass the latents after its last step, or with `record` after each.
+
+        Args:
+            before_step: called as (number of the step in its pass, how many it has).
+            on_step: called after each step, counted over all passes.
+            within: what confines adapters while a pass draws latents of that grid. It yields (1, 1, h, w), 1
+                where an adapter is confined to, or None for everywhere.
+            outside: of the same drawing without these adapters, which stays as it is elsewhere.
+        """
+        generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        steps, done, paths = self.steps, 0, list[Path]()
+
+        def look(step: Step) -> None:
+            if not record:
+                paths[-1].clear()
+            paths[-1].append(step.latents)
+            on_step(replace(step, done=done + step.done, total=steps))
+
+        def draw(size: tuple[int, int], start: Start | None) -> None:
+            kept = outside[len(paths)] if outside else None
+            paths.append([])
+            height, width = (side // self.base.pixels_per_latent for side in size)
+            with within((height, width)) as inside:
+                denoise(
+                    self.base,
+                    self.words.wanted,
+                    self.words.unwanted,
+                    build_scheduler(self.request.scheduler, self.base.pipe.scheduler),
+                    generators,
+                    size,
+                    steps=self.request.steps,
+                    guidance=cast(float, self.request.guidance),
+                    guidance_rescale=cast(float, self.request.guidance_rescale),
+                    start=start,
+                    around=None if kept is None or inside is None else Around(inside, kept),
+                    before_step=before_step,
+                    on_step=look,
+                )
+
+        draw((cast(int, self.request.height), cast(int, self.request.width)), self.start)
+        if self.hires is not None:
+            done = self._timesteps(self.start.strength if self.start else 1.0)
+            draw(self.hires.size, self.hires.start(paths[0][-1]))
+        return paths
+
+    def _timesteps(self, strength: float) -> int:
+        scheduler = build_scheduler(self.request.scheduler, self.base.pipe.scheduler)
+        check_steps(scheduler, self.request.steps)
+        return len(timetable(scheduler, self.request.steps, strength))
