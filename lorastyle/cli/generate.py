@@ -62,7 +62,7 @@ def generate(
         prompt: what to draw; put an adapter's trigger word into it.
         adapter: NAME:SCALE, a file or the name of one in ./adapters; scale 1 is as trained. Repeat to stack.
             Options follow: NAME:0.8:te=0.5:start=0.2:stop=0.7:blocks=IN:0,MID:0.5, and NAME:0@0.2,1@0.6 is a
-            scale by step. NAME:1:mask=left acts in a part of the picture: a side, a box such as 0,0,0.5,1, or a
+            scale by step. NAME:1:mask=left acts in a part of the picture: a side, a box as 0,0,0.5,1, or a
             picture that is white there, with "outside " before it and " ~0.2" for a soft edge behind. In the
             prompt all of it is <lora:NAME:0.8:...>.
         negative: what to keep out of the picture.
