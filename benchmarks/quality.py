@@ -2,6 +2,7 @@
 
     python -m benchmarks.quality style                 # samples/sticker and samples/ink
     python -m benchmarks.quality subject               # samples/blob, without and with prior preservation
+    python -m benchmarks.quality stack                 # all three together, and within masks
     python -m benchmarks.quality style --adapter sticker=a.safetensors     # judge files that exist
 
 `style`: 64 subjects that are not in the sample, the same seeds with and without the adapter. The judge
@@ -25,6 +26,7 @@ from rich.table import Table
 
 from benchmarks.checks import cut_out, has_background, is_pair, is_small
 from benchmarks.classifier import Judge
+from benchmarks.stacked import stacked
 from lorastyle import AdapterUse, Engine, GenerateRequest, load_base
 from lorastyle.bases import Likeness
 from lorastyle.train import TrainConfig, fit
@@ -142,16 +144,22 @@ def subject(_: dict[str, Path]) -> Table:
     return table
 
 
+def stack(adapters: dict[str, Path]) -> Table:
+    with tempfile.TemporaryDirectory() as folder:
+        missing = [sample for sample in ("sticker", "ink", "blob") if sample not in adapters]
+        return stacked({**adapters, **{s: train(s, Path(folder)) for s in missing}}, keep)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("style", "subject"))
+    parser.add_argument("what", choices=("style", "subject", "stack"))
     parser.add_argument("--adapter", action="append", default=[], metavar="SAMPLE=FILE")
     args = parser.parse_args()
     torch.manual_seed(0)
     adapters = {k: Path(v) for k, v in (text.split("=", 1) for text in args.adapter)}
-    Console().print({"style": style, "subject": subject}[args.what](adapters))
+    Console().print({"style": style, "subject": subject, "stack": stack}[args.what](adapters))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""Adapters together: does each keep what it does alone, and does a mask keep it in its place?
+
+    python -m benchmarks.quality stack --adapter sticker=a.safetensors --adapter blob=b.safetensors ...
+
+Style and subject: sticker and blob, both at 1, against each alone: stickers named by the judge, likeness to
+the training pictures. Two styles: sticker and ink at a half each; the log-odds of sticker over ink lie
+between those of each alone. Regions: the share of what a masked adapter changes that lies inside its mask, in
+squared differences of pixels to the same picture without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.table import Table
+
+from benchmarks.checks import cut_out
+from benchmarks.classifier import STYLES, Judge, to_input
+from lorastyle import AdapterUse, Engine, GenerateRequest, load_base
+from lorastyle.bases import Likeness
+from lorastyle.generate.fields import field_of
+
+ROOT = Path(__file__).parents[1]
+THINGS = ("cat", "tree", "car", "house", "robot", "fish", "bicycle", "flower", "cup", "dog", "boat", "bird",
+          "clock", "shoe", "lamp", "hat")  # fmt: skip
+MASKS = ("left", "bottom", "center", "outside center", "left ~0.2")
+Draw = Callable[..., list[Image.Image]]
+
+
+def stacked(adapters: dict[str, Path], keep: Callable[[Sequence[Image.Image], str], None]) -> Table:
+    """Everything, as a table.
+
+    Args:
+        adapters: of the samples sticker, ink and blob.
+        keep: puts pictures on a sheet to look at.
+    """
+    engine = Engine(load_base())
+    uses = {name: AdapterUse(str(path)) for name, path in adapters.items()}
+
+    def draw(prompts: Sequence[str], *mine: AdapterUse) -> list[Image.Image]:
+        return [
+            engine.generate(GenerateRequest(p, adapters=mine, seed=i, steps=20))[0].image
+            for i, p in enumerate(prompts)
+        ]
+
+    table = Table("what", "measured", "bar", title="Stacks")
+    _style_and_subject(table, draw, uses, keep)
+    _two_styles(table, draw, uses, keep)
+    _regions(table, draw, uses, keep)
+    return table
+
+
+def _style_and_subject(
+    table: Table, draw: Draw, uses: dict[str, AdapterUse], keep: Callable[[Sequence[Image.Image], str], None]
+) -> None:
+    judge, likeness = Judge(), Likeness.load()
+    real = [Image.open(p).convert("RGB") for p in sorted((ROOT / "samples" / "blob").glob("*.png"))]
+    target = likeness.images([cut_out(picture) for picture in real])
+
+    def like(pictures: Sequence[Image.Image]) -> float:
+        return float((likeness.images([cut_out(p) for p in pictures]) @ target.T).mean())
+
+    def named(pictures: Sequence[Image.Image]) -> float:
+        return sum(verdict.style == "sticker" for verdict in judge(pictures)) / len(pictures)
+
+    prompts = ["a blob face, sticker style"] * 32
+    alone, subject = draw(prompts, uses["sticker"]), draw(["a blob face"] * 32, uses["blob"])
+    both = draw(prompts, uses["sticker"], uses["blob"])
+    keep([*alone[:16], *subject[:16], *both], "stack-style-subject")
+    table.add_row(
+        "sticker at 1 + blob at 1: stickers named, of alone",
+        f"{named(both) / max(named(alone), 1e-9):.0%} ({named(both):.0%} of {named(alone):.0%})",
+        "80 % or more",
+    )
+    stacked, own, none = (like(pictures) for pictures in (both, subject, alone))
+    table.add_row(
+        "sticker at 1 + blob at 1: likeness to blob, of alone",
+        f"{stacked / own:.0%} ({stacked:.3f} of {own:.3f}, without blob {none:.3f})",
+        "80 % or more",
+    )
+
+
+@torch.no_grad()
+def _two_styles(
+    table: Table, draw: Draw, uses: dict[str, AdapterUse], keep: Callable[[Sequence[Image.Image], str], None]
+) -> None:
+    judge = Judge()
+    first, second = STYLES.index("sticker"), STYLES.index("ink")
+
+    def odds(pictures: Sequence[Image.Image]) -> float:
+        styles = judge.model(to_input(pictures))[0].log_softmax(1)
+        return float((styles[:, first] - styles[:, second]).mean())
+
+    half = [AdapterUse(uses[name].name, 0.5) for name in ("sticker", "ink")]
+    pictures = {
+        "sticker": draw([f"a {thing}, sticker style" for thing in THINGS], uses["sticker"]),
+        "half and half": draw([f"a {thing}, sticker style, ink style" for thing in THINGS], *half),
+        "ink": draw([f"a {thing}, ink style" for thing in THINGS], uses["ink"]),
+    }
+    keep([picture for each in pictures.values() for picture in each], "stack-styles")
+    found = [odds(each) for each in pictures.values()]
+    table.add_row(
+        "sticker, half and half, ink: log-odds of sticker over ink",
+        " > ".join(f"{value:.1f}" for value in found),
+        "the second between",
+    )
+
+
+def _regions(
+    table: Table, draw: Draw, uses: dict[str, AdapterUse], keep: Callable[[Sequence[Image.Image], str], None]
+) -> None:
+    for style in ("sticker", "ink"):
+        prompts = [f"a {thing}, {style} style" for thing in THINGS]
+        plain, whole = draw(prompts), draw(prompts, uses[style])
+        sheet, found, loose = list(plain[:8]), list[str](), list[str]()
+        for mask in MASKS:
+            use = AdapterUse(uses[style].name, mask=mask)
+            masked = draw(prompts, use)
+            sheet += masked[:8]
+            inside = field_of(use, (plain[0].height, plain[0].width))[1].numpy() > 0
+            found.append(f"{_share(plain, masked, inside):.1%}")
+            loose.append(f"{_share(plain, whole, inside):.0%}")
+        keep(sheet, f"stack-regions-{style}")
+        table.add_row(
+            f"{style} in {', '.join(MASKS)}: energy inside",
+            f"{', '.join(found)} (without a mask {', '.join(loose)})",
+            "90 % or more",
+        )
+
+
+def _share(plain: Sequence[Image.Image], changed: Sequence[Image.Image], inside: np.ndarray) -> float:
+    """Of the squared differences of pixels, how much lies inside."""
+    before, after = (np.stack([np.asarray(p, np.float64) for p in each]) for each in (plain, changed))
+    energy = ((before - after) ** 2).sum((0, -1))
+    return float(np.sum(energy[inside]) / np.sum(energy))
