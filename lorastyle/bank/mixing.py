@@ -15,7 +15,7 @@ from lorastyle.errors import AdapterError
 
 from .checks import check_blocks, check_confinable, finite_scale, known_name, with_scales
 from .cross_attention import reading_apart
-from .fuse import check_fusable, fused_weight
+from .fuse import check_fusable, fused_weight, replaceable
 from .gates import Gates
 from .layers import GatedLayer
 from .mix import Mix
@@ -251,6 +251,20 @@ class Mixing:
         except BaseException:
             self.restore()
             raise
+
+    def fused_size(self) -> int | None:
+        """Bytes of the weights that `fuse` would make at the present scales, each in float32 as it is now.
+        None where there is one that it would refuse, or whose bits would be rounded.
+        """
+        if self._disabled or self._regions is not None:
+            return None
+        active = [slot for slot in self._slots.values() if slot.updates(self._mix)]
+        for slot in active:
+            if replaceable(slot.layer.base) or slot.layer.dtype is not torch.float32:
+                return None
+            if slot.layer.trainable is not None:
+                return None
+        return sum(self._patches.original(slot.layer.base).nbytes for slot in active)
 
     def restore(self) -> None:
         """Put the original weights back: the same tensor objects, the same bits."""

@@ -8,6 +8,7 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,14 +109,16 @@ class Drawer:
     Args:
         load: makes an engine from the name of a base; None loads the base itself.
         on_step: called as (steps done, steps in all) of each picture.
+        mode: of the engine, where it is loaded here.
     """
 
     def __init__(
         self,
         load: Callable[[str | None], Engine] | None = None,
         on_step: Callable[[int, int], None] | None = None,
+        mode: str = "auto",
     ) -> None:
-        self._load = load or _load
+        self._load = load or partial(_load, mode=mode)
         self._on_step = on_step
         self._engine: Engine | None = None
         self._broken: dict[str | None, str] = {}
@@ -139,8 +142,8 @@ class Drawer:
         return self._engine.generate(request, on_step=self._on_step)[0]
 
 
-def _load(base: str | None) -> Engine:
+def _load(base: str | None, *, mode: str) -> Engine:
     from lorastyle.bases import default_memory, load_base
     from lorastyle.generate import Engine
 
-    return Engine(load_base(base, memory=default_memory()))
+    return Engine(load_base(base, memory=default_memory()), mode=mode)

@@ -6,7 +6,7 @@ import json as json_text
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -35,6 +35,7 @@ def batch(
     verify: Annotated[bool, _FLAG] = False,
     sheet: bool = True,
     metadata: bool = True,
+    mode: Literal["auto", "bank", "fused"] = "auto",
     dry_run: Annotated[bool, _FLAG] = False,
     json: Annotated[bool, _FLAG] = False,
 ) -> int:
@@ -55,6 +56,8 @@ def batch(
         verify: compare every byte of the pictures that are there.
         sheet: make a contact sheet at the end.
         metadata: let the pictures carry the requests that drew them.
+        mode: adapters beside the weights (bank), or added to them while a picture is drawn (fused); auto does
+            what is quicker where it is the same picture.
         dry_run: only say what would be drawn.
         json: say it in JSON: with --dry-run the whole expansion, else a line for each picture.
     """
@@ -79,7 +82,7 @@ def batch(
         if not plan.jobs and plan.problems:
             raise ConfigError("nothing of it can be drawn.")
         _tell_start(plan, expansion, results, quiet=json)
-        outcomes = draw_plan(plan, results, metadata=metadata, as_json=json)
+        outcomes = draw_plan(plan, results, metadata=metadata, as_json=json, mode=mode)
         whole = part == (1, 1)
         made = _sheets(plan, results, file.name, new=bool(outcomes)) if sheet and whole else iter(())
         told = note if json else say

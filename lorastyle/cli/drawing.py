@@ -30,7 +30,9 @@ def tell_problems(problems: Sequence[Problem], manifest: object = "") -> None:
         print_error(f"and {len(problems) - _MOST_TOLD:,} more problems.")
 
 
-def draw_plan(plan: Plan, results: Results, *, metadata: bool = True, as_json: bool = False) -> list[Outcome]:
+def draw_plan(
+    plan: Plan, results: Results, *, metadata: bool = True, as_json: bool = False, mode: str = "auto"
+) -> list[Outcome]:
     """Draw what a plan has to do. Tells each file (or a JSON line of it), failures, progress and time left.
 
     Raises:
@@ -39,7 +41,7 @@ def draw_plan(plan: Plan, results: Results, *, metadata: bool = True, as_json: b
     outcomes: list[Outcome] = []
     try:
         with _Progress(plan, silent=as_json) as progress:
-            drawer = Drawer(on_step=progress.step)
+            drawer = Drawer(on_step=progress.step, mode=mode)
             for outcome in run(plan.todo, drawer, results, metadata=metadata):
                 outcomes.append(outcome)
                 progress.done(outcome)

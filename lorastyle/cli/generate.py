@@ -49,6 +49,7 @@ def generate(
     no_metadata: Annotated[bool, _MORE, Parameter(negative="")] = False,
     preview: Annotated[Path | None, _MORE] = None,
     memory: Annotated[Literal["auto", "fast", "offload", "int8", "nf4", "sequential"] | None, _MORE] = None,
+    mode: Annotated[Literal["auto", "bank", "fused"], _MORE] = "auto",
 ) -> None:
     """Draw pictures from words, with adapters.
 
@@ -90,6 +91,8 @@ def generate(
         preview: a picture that shows what is being drawn, written anew every few steps.
         memory: how the base is kept, each with less memory: fast, offload, int8, nf4, sequential; the first
             that fits if left out (auto).
+        mode: adapters beside the weights (bank), or added to them while a request is drawn (fused): then a
+            step costs what it costs without; auto fuses where it is quicker and the same picture.
     """
     from lorastyle.generate import (
         AdapterUse,
@@ -158,17 +161,17 @@ def generate(
     if peeked := peek_base(base):  # loading a large base takes a while: what cannot fit is told before
         for file in files:
             refuse_other_family(file, peeked.family, base or default_base())
-    mode = memory or default_memory()
-    loaded = load_base(base, memory=None if mode == AUTO else mode)
+    kept = memory or default_memory()
+    loaded = load_base(base, memory=None if kept == AUTO else kept)
     say(base_line(loaded.name, inpainting=loaded.inpainting))
-    if mode == AUTO:
+    if kept == AUTO:
         choice = choose_memory(loaded, request)
         loaded.placement.arrange(choice.mode)
         if choice.mode != "fast":
             say(f"memory: {choice.why}")
-        engine = Engine(loaded, batch_size=choice.pictures)
+        engine = Engine(loaded, batch_size=choice.pictures, mode=mode)
     else:
-        engine = Engine(loaded)
+        engine = Engine(loaded, mode=mode)
     draw(engine, request, out, suffix=suffix, metadata=not no_metadata, quality=quality, preview=preview)
 
 

@@ -7,7 +7,7 @@ import secrets
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from .confinement import Confinement
 from .drawing import Drawing
 from .hires import hires_pass
 from .levels import to_image
+from .modes import check_mode, fuses
 from .preview import OnPreview, Previews
 from .readings import Readings, Words
 from .request import HIRES_STRENGTH, GenerateRequest
@@ -68,11 +69,14 @@ class Engine:
         keep: how many adapters of requests stay attached when they are not used.
         preview_decoder: what makes previews: a tiny autoencoder's folder or Hub id, or "linear"; see
             `make_sketcher`.
+        mode: "bank" draws with adapters beside the weights, "fused" adds them to the weights for each
+            request, and "auto" does so where it is quicker and the same picture; see `modes`.
 
     Threads may share an engine: requests are drawn one after another.
 
     Raises:
         AdapterError: `bank` is None and `base` has a bank attached already.
+        ConfigError: an unknown mode, or a number out of range.
     """
 
     def __init__(
@@ -83,12 +87,14 @@ class Engine:
         batch_size: int = 4,
         keep: int = 8,
         preview_decoder: str | None = None,
+        mode: str = "auto",
     ) -> None:
         if batch_size < 1 or keep < 0:
             raise ConfigError(f"batch_size is {batch_size} and keep {keep}; at least 1 and 0 are needed.")
         self.base = base
         self.bank = attach(base.components) if bank is None else bank
         self.batch_size = batch_size
+        self.mode = check_mode(mode)
         self._residents = Residents(self.bank, base, keep)
         self._readings = Readings(base, self.bank)
         self._preview_decoder = preview_decoder
@@ -177,6 +183,8 @@ class Engine:
             brought = self._residents.bring([request.adapters for request in whole])
             whole = [replace(r, adapters=uses) for r, uses in zip(whole, brought, strict=True)]
             groups = together(whole, self._residents.low_rank)
+            if self.mode == "fused":  # one set of weights cannot be every request's
+                groups = [[number] for number in range(len(whole))]
             batches = [-(-sum(whole[i].number for i in group) // self.batch_size) for group in groups]
             for i, group in enumerate(groups):
                 others = {"before": sum(batches[:i]), "beside": sum(batches) - batches[i]}
@@ -308,17 +316,18 @@ class Engine:
         guided = cast(float, request.guidance) > 1
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
         batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
-        for index, batch in enumerate(batches):
-            one = watch.batch(index, len(batches))
-            drawing = Drawing(self.base, request, words.repeat(len(batch)), batch, start, hires)
-            readings = [reading.repeat(len(batch)).asked(guided).tokens for reading in apart]
-            confinement = Confinement(self.bank, fields, readings) if fields else None
-            latents = self._denoise(drawing, one, confinement)
-            for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
-                image = to_image(pixels)
-                if canvas is not None:
-                    image = canvas.keep_outside(image)
-                yield Picture(image, replace(request, seed=seed, number=1))
+        with self.bank.fused() if fuses(self.mode, self.base, self.bank, request) else nullcontext():
+            for index, batch in enumerate(batches):
+                one = watch.batch(index, len(batches))
+                drawing = Drawing(self.base, request, words.repeat(len(batch)), batch, start, hires)
+                readings = [reading.repeat(len(batch)).asked(guided).tokens for reading in apart]
+                confinement = Confinement(self.bank, fields, readings) if fields else None
+                latents = self._denoise(drawing, one, confinement)
+                for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
+                    image = to_image(pixels)
+                    if canvas is not None:
+                        image = canvas.keep_outside(image)
+                    yield Picture(image, replace(request, seed=seed, number=1))
 
     def _denoise(self, drawing: Drawing, watch: Watch, confinement: Confinement | None = None) -> Tensor:
         """Latents (b, c, h/8, w/8) of the pictures, as the UNet knows them.

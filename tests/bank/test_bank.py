@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Iterator
@@ -395,6 +396,36 @@ def test_names_and_numbers_are_checked(pipe: StableDiffusionPipeline) -> None:
                 bank.create("new", {"unet": ["attention"]}, **given)
         assert bank.names == ("sticker",)
         assert bank.export("sticker", {"a": "b"}).metadata == {"a": "b"}
+
+
+def test_a_thousand_switches_leave_every_byte(pipe: StableDiffusionPipeline) -> None:
+    """Fused and restored, with scales and adapters between that are drawn by lot."""
+
+    def digest() -> str:
+        total = hashlib.sha256()
+        for model in models(pipe).values():
+            for name, tensor in sorted(model.state_dict().items()):
+                total.update(name.encode() + tensor.numpy().tobytes())
+        return total.hexdigest()
+
+    before, dice, unet = digest(), random.Random(0), {"unet": models(pipe)["unet"]}
+    seen: set[str] = set()
+    with attach(pipe) as bank:
+        for i in range(3):
+            bank.add(random_adapter(f"a{i}", unet, ["attention"], rank=i + 1, seed=i))
+        for switch in range(1000):
+            bank.set_scales({dice.choice(bank.names): dice.choice([0.0, 0.3, 1.0, -0.7])})
+            bank.fuse()
+            if switch % 100 == 0:
+                seen.add(digest())
+            bank.restore()
+            if switch % 250 == 0:
+                bank.remove(bank.names[0])
+                bank.add(random_adapter(f"b{switch}", unet, ["attention"], seed=switch))
+                assert digest() == before
+        assert digest() == before
+    assert digest() == before
+    assert len(seen) > 5 and before not in seen
 
 
 def test_fifty_random_changes_leave_the_base_as_it_was(pipe: StableDiffusionPipeline) -> None:

@@ -329,7 +329,7 @@ def test_a_second_ctrl_c_does_not_wait(
         signal.raise_signal(signal.SIGINT)
         ended.append(True)
 
-    monkeypatch.setattr("lorastyle.generate.engine.denoise", slow)
+    monkeypatch.setattr("lorastyle.generate.drawing.denoise", slow)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
     try:
         said = lorastyle("generate", "a cat", *QUICK)
