@@ -8,10 +8,10 @@
     python -m benchmarks.speed library                 # 5,000 adapter files listed; a minute
     python -m benchmarks.speed merge                   # two SDXL adapters into one; a minute
 
-`stack`: the time of one UNet call with k adapters resident and not fused, against the bare UNet and against
-peft with the same factors. Random weights: time does not depend on them. The three share their weights, take
-turns in every round, and the figure is the median over the rounds of the ratio within a round, so that a busy
-machine slows all three alike.
+`stack`: the time of one UNet call with k adapters resident, beside the weights and fused into them, against
+the bare UNet and against peft with the same factors. Random weights: time does not depend on them. The four
+share their weights, take turns in every round, and the figure is the median over the rounds of the ratio
+within a round, so that a busy machine slows all alike.
 """
 
 from __future__ import annotations
@@ -122,10 +122,13 @@ def time_stack(
 ) -> Timing:
     """One UNet call with `count` adapters: bare, ours and peft's, in turns. `side` is in latent pixels."""
     adapters = random_adapters(base, count, rank)
-    ours, peft = twin(base), twin(base)
-    bank = attach(ours)
-    for adapter in adapters:
-        bank.add(adapter)
+    ours, fused, peft = twin(base), twin(base), twin(base)
+    for unet in (ours, fused):
+        bank = attach(unet)
+        for adapter in adapters:
+            bank.add(adapter)
+        if unet is fused:
+            bank.fuse()
     with_peft(peft, adapters)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(batch, 4, side, side, generator=generator).bfloat16()
@@ -134,8 +137,8 @@ def time_stack(
     def call(unet: UNet2DConditionModel) -> Tensor:
         return cast(Tensor, unet(latents, 500, text, return_dict=False)[0]).float()
 
-    contenders = {"base": base, "lorastyle": ours, "peft": peft}
-    bare, mine, theirs = (call(unet) for unet in contenders.values())  # warms up, too
+    contenders = {"base": base, "lorastyle": ours, "fused": fused, "peft": peft}
+    bare, mine, _, theirs = (call(unet) for unet in contenders.values())  # warms up, too
     effect, apart = float((theirs - bare).norm()), float((theirs - mine).norm())
     if apart > 0.2 * effect:
         raise SystemExit(f"ours and peft's outputs differ by {apart / effect:.0%} of what the adapters do")
@@ -158,8 +161,8 @@ def stack(args: argparse.Namespace) -> None:
         title=f"One UNet call: {model}, {side * 8} px, bfloat16, batch {args.batch}, {args.threads} threads, "
         f"rank {args.rank} on attention; medians of {rounds} rounds"
     )
-    contenders = ("base", "lorastyle", "peft")
-    for heading in ("adapters", *contenders, "lorastyle / base", "peft / base", "apart"):
+    contenders = ("base", "lorastyle", "fused", "peft")
+    for heading in ("adapters", *contenders, "lorastyle / base", "fused / base", "peft / base", "apart"):
         table.add_column(heading, justify="right")
     for count in args.adapters:
         timing = time_stack(base, count, rank=args.rank, rounds=rounds, batch=args.batch, side=side)
