@@ -18,7 +18,15 @@ from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
 from .privacy import without_private
 from .sidecars import SHEET, write_sidecars
-from .source import CONFIGS, adapter_files, adapter_folder_files, file_hash, is_adapter_folder, model_hash
+from .source import (
+    CONFIGS,
+    adapter_files,
+    adapter_folder_files,
+    content_hash,
+    file_hash,
+    is_adapter_folder,
+    model_hash,
+)
 from .thumbnail import thumbnail
 
 if TYPE_CHECKING:
@@ -118,6 +126,7 @@ __all__ = [
     "block_name",
     "check_parts",
     "compare_adapters",
+    "content_hash",
     "convert_adapter",
     "cut_error",
     "dense_spectrum",

@@ -106,6 +106,22 @@ def model_hash(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """sha256 (hex) of all that an adapter is read from: names and metadata, too, and a peft configuration.
+
+    Raises:
+        AdapterFileError: a file cannot be read; see also `open_sources`.
+    """
+    digest = hashlib.sha256()
+    for source in open_sources(path):
+        try:
+            digest.update(f"{source.component}: {file_hash(source.path)} ".encode())
+        except OSError as error:
+            raise AdapterFileError(f"{source.path}: cannot be read ({error.strerror or error}).") from error
+        digest.update(repr(source.metadata.get(CONFIG)).encode())
+    return digest.hexdigest()
+
+
 def file_hash(path: str | os.PathLike[str]) -> str:
     """sha256 (hex) of all bytes of a file, read in blocks. Raises OSError."""
     digest = hashlib.sha256()

@@ -66,7 +66,8 @@ class Engine:
         bank: a bank that is attached to `base` already, such as the one in training; its own adapters stay as
             they are, and act on every request. None attaches a new one.
         batch_size: how many pictures of a request are drawn at once.
-        keep: how many adapters of requests stay attached when they are not used.
+        keep_bytes: how much the adapters of requests may fill while they stay attached, by the sizes of
+            their files. Those in use stay whatever they fill.
         preview_decoder: what makes previews: a tiny autoencoder's folder or Hub id, or "linear"; see
             `make_sketcher`.
         mode: "bank" draws with adapters beside the weights, "fused" adds them to the weights for each
@@ -85,17 +86,19 @@ class Engine:
         *,
         bank: AdapterBank | None = None,
         batch_size: int = 4,
-        keep: int = 8,
+        keep_bytes: int = 1_000_000_000,
         preview_decoder: str | None = None,
         mode: str = "auto",
     ) -> None:
-        if batch_size < 1 or keep < 0:
-            raise ConfigError(f"batch_size is {batch_size} and keep {keep}; at least 1 and 0 are needed.")
+        if batch_size < 1 or keep_bytes < 0:
+            raise ConfigError(
+                f"batch_size is {batch_size} and keep_bytes {keep_bytes}; at least 1 and 0 are needed."
+            )
         self.base = base
         self.bank = attach(base.components) if bank is None else bank
         self.batch_size = batch_size
         self.mode = check_mode(mode)
-        self._residents = Residents(self.bank, base, keep)
+        self._residents = Residents(self.bank, base, keep_bytes)
         self._readings = Readings(base, self.bank)
         self._preview_decoder = preview_decoder
         self._sketch: Sketcher | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lorastyle.adapters import FAMILIES, adapter_files, load_adapter, model_hash, read_info
+from lorastyle.adapters import FAMILIES, adapter_files, content_hash, load_adapter, model_hash, read_info
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError
@@ -41,15 +41,22 @@ class _Resident:
     name: str  # in the bank
     hash: str
     words: Mapping[str, Mapping[str, Tensor]]
+    size: int  # bytes of its file
 
 
 class Residents:
-    """Files attached to a bank, the least recently used let go first."""
+    """Adapters attached to a bank, each content once whatever its files are called; the least recently used
+    are let go first.
 
-    def __init__(self, bank: AdapterBank, base: StableDiffusion, keep: int) -> None:
-        self._bank, self._base, self._keep = bank, base, keep
-        self._files: dict[_File, _Resident] = {}  # in the order of last use
-        self._of_use: dict[AdapterUse, _File] = {}  # of the last requests, with their hashes
+    Args:
+        keep_bytes: how much all of them may fill, by the sizes of their files, while some are not in use.
+    """
+
+    def __init__(self, bank: AdapterBank, base: StableDiffusion, keep_bytes: int) -> None:
+        self._bank, self._base, self._keep = bank, base, keep_bytes
+        self._contents: dict[_File, str] = {}  # the hashes of all that files hold
+        self._attached: dict[str, _Resident] = {}  # by content, in the order of last use
+        self._of_use: dict[AdapterUse, str] = {}  # contents, of the last requests' uses with their hashes
         self._by_step: dict[str, AdapterUse] = {}
         self.brought: tuple[str, ...] = ()  # the hashes of those in use that bring words of their own
 
@@ -73,7 +80,7 @@ class Residents:
         self._bank.set_scales(self.scales(uses))
         self._bank.set_block_weights({**dict.fromkeys(self._bank.block_weights), **weights})
         self._by_step = {name: use for name, use in chosen.items() if use.by_step}
-        in_use = [self._files[self._of_use[use]] for use in uses if use.is_used]
+        in_use = [self._attached[self._of_use[use]] for use in uses if use.is_used]
         self._base.set_words({word: v for resident in in_use for word, v in resident.words.items()})
         self.brought = tuple(resident.hash for resident in in_use if resident.words)
 
@@ -83,30 +90,23 @@ class Residents:
         Raises:
             AdapterError, ConfigError: as `use`.
         """
-        found = [{use: _File.of(find_adapter(use.name, use.hash)) for use in uses} for uses in requests]
-        for files in found:
-            self._refuse_twins(files)
-        every = {file: None for files in found for file in files.values()}
-        for file in every:
-            if file not in self._files:
+        files = {use: _File.of(find_adapter(use.name, use.hash)) for uses in requests for use in uses}
+        for file in files.values():
+            if file not in self._contents:
                 refuse_other_family(file.path, self._base.family, self._base.name)
-        for file in every:
-            self._files[file] = self._files.pop(file, None) or self._attach(file)
-        self._let_go(set(every))
-        recorded = [
-            tuple(self._recorded(use, self._files[file].hash) for use, file in files.items())
-            for files in found
-        ]
-        self._of_use = {
-            new: file
-            for files, uses in zip(found, recorded, strict=True)
-            for new, file in zip(uses, files.values(), strict=True)
-        }
-        return recorded
+        contents = {use: self._content(file) for use, file in files.items()}
+        for uses in requests:
+            self._refuse_twins({use: contents[use] for use in uses})
+        for use, content in contents.items():
+            self._attached[content] = self._attached.pop(content, None) or self._attach(files[use])
+        self._let_go(set(contents.values()))
+        recorded = {use: self._recorded(use, self._attached[c].hash) for use, c in contents.items()}
+        self._of_use = {recorded[use]: content for use, content in contents.items()}
+        return [tuple(recorded[use] for use in uses) for uses in requests]
 
     def scales(self, uses: Sequence[AdapterUse]) -> dict[str, float | dict[str, float]]:
         """The scales of all that is attached, for these uses of the last `bring`: 0 for the others."""
-        scales: dict[str, float | dict[str, float]] = {r.name: 0.0 for r in self._files.values()}
+        scales: dict[str, float | dict[str, float]] = {r.name: 0.0 for r in self._attached.values()}
         for use, name in self._named(uses):
             scales[name] = {component: use.scale_on(component) for component in self._base.components}
         return scales
@@ -138,7 +138,7 @@ class Residents:
         return all(not self._bank.export(name).dense for _, name in self._named(uses))
 
     def _named(self, uses: Sequence[AdapterUse]) -> list[tuple[AdapterUse, str]]:
-        return [(use, self._files[self._of_use[use]].name) for use in uses]
+        return [(use, self._attached[self._of_use[use]].name) for use in uses]
 
     @contextmanager
     def stepping(self) -> Generator[Callable[[int, int], None]]:
@@ -164,23 +164,32 @@ class Residents:
         adapter = load_adapter(file.path, self._base.module_shapes(), name=name)
         self._base.check_words(adapter.words)
         self._bank.add(adapter, scale=0.0)
-        return _Resident(name, model_hash(file.path)[:12], adapter.words)
+        return _Resident(name, model_hash(file.path)[:12], adapter.words, file.size)
 
-    def _let_go(self, in_use: set[_File]) -> None:
-        spare = [file for file in self._files if file not in in_use]
-        for file in spare[: max(0, len(spare) - self._keep)]:
-            self._bank.remove(self._files.pop(file).name)
+    def _content(self, file: _File) -> str:
+        if file not in self._contents:
+            self._contents[file] = content_hash(file.path)
+        return self._contents[file]
+
+    def _let_go(self, in_use: set[str]) -> None:
+        filled = sum(resident.size for resident in self._attached.values())
+        for content in [content for content in self._attached if content not in in_use]:
+            if filled <= self._keep:
+                break
+            gone = self._attached.pop(content)
+            self._bank.remove(gone.name)
+            filled -= gone.size
 
     @staticmethod
-    def _refuse_twins(files: dict[AdapterUse, _File]) -> None:
-        names: dict[_File, str] = {}
-        for use, file in files.items():
-            if file in names:
+    def _refuse_twins(contents: dict[AdapterUse, str]) -> None:
+        names: dict[str, str] = {}
+        for use, content in contents.items():
+            if content in names:
                 raise ConfigError(
-                    f'adapters: "{names[file]}" and "{use.name}" are the same file. Name it once, with the '
-                    "sum of the scales."
+                    f'adapters: "{names[content]}" and "{use.name}" are the same file, or one a copy of the '
+                    "other. Name it once, with the sum of the scales."
                 )
-            names[file] = use.name
+            names[content] = use.name
 
     @staticmethod
     def _recorded(use: AdapterUse, digest: str) -> AdapterUse:

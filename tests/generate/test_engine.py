@@ -171,10 +171,12 @@ def test_adapters_of_another_family_are_refused_before_drawing(
     assert engine.bank.names == ()
 
 
-def test_only_a_few_unused_adapters_stay(base: StableDiffusion, make_adapter: MakeAdapter) -> None:
-    engine = Engine(base, keep=1)
+def test_unused_adapters_stay_as_long_as_there_is_room(
+    base: StableDiffusion, make_adapter: MakeAdapter
+) -> None:
+    paths = [make_adapter(name, seed=i) for i, name in enumerate("abc")]
+    engine = Engine(base, keep_bytes=2 * paths[0].stat().st_size + 500)
     try:
-        paths = [make_adapter(name, seed=i) for i, name in enumerate("abc")]
         for path in paths:
             engine.generate(replace(using(path), steps=1))
         assert engine.bank.names == ("b", "c")
@@ -203,6 +205,20 @@ def test_two_files_of_one_name(engine: Engine, make_adapter: MakeAdapter, tmp_pa
     both = replace(REQUEST, adapters=(AdapterUse(str(cat)), AdapterUse(str(other))))
     assert not same(engine.generate(both)[0], engine.generate(using(cat))[0])
     assert engine.bank.names == ("cat", "cat-2")
+
+
+def test_the_same_content_is_attached_once(engine: Engine, make_adapter: MakeAdapter, tmp_path: Path) -> None:
+    cat = make_adapter(seed=0)
+    copy = Path(shutil.copy(cat, tmp_path / "copy.safetensors"))
+    first, second = (engine.generate(using(path))[0] for path in (cat, copy))
+    assert same(first, second) and engine.bank.names == ("cat",)
+    assert [picture.request.adapters[0].name for picture in (first, second)] == [str(cat), str(copy)]
+    with pytest.raises(ConfigError, match="a copy of the other"):
+        engine.generate(replace(REQUEST, adapters=(AdapterUse(str(cat)), AdapterUse(str(copy)))))
+    make_adapter("copy", seed=1)
+    os.utime(copy, ns=(1, 1))
+    assert not same(engine.generate(using(copy))[0], first)
+    assert engine.bank.names == ("cat", "copy")
 
 
 def test_one_file_by_two_names_is_an_error(engine: Engine, make_adapter: MakeAdapter) -> None:

@@ -77,7 +77,7 @@ def test_an_adapter_that_left_and_came_back_is_another(
 ) -> None:
     first = engine.generate(replace(REQUEST, adapters=(cat,)))[0].image.tobytes()
     engine.bank.detach()
-    engine._residents = Residents(engine.bank, engine.base, 8)  # pyright: ignore[reportPrivateUsage]
+    engine._residents = Residents(engine.bank, engine.base, 10**9)  # pyright: ignore[reportPrivateUsage]
     make_adapter("cat", seed=9)  # under the same name
     second = engine.generate(replace(REQUEST, adapters=(cat,)))[0].image.tobytes()
     assert len(asked) == 2 and first != second
