@@ -12,7 +12,7 @@ from lorastyle.errors import AdapterError
 
 from .number_box import number_box
 from .shelf import Card, Cards
-from .slots import SCALE, SLIDER, SLOTS, Memory, Row, on_slider, remember, rows_of, with_trigger
+from .slots import SLIDER, SLOTS, Memory, Row, on_slider, remember, rows_of, with_trigger
 from .stage import bullets, message
 from .studio import Studio
 from .visiting import Visit
@@ -51,7 +51,7 @@ class AdapterRows:
         )  # fmt: skip
         self.values: list[Any] = [c for slot in self._slots for c in (slot["on"], slot["scale"])]
         self.state: list[Any] = [self.shown, self.memory]
-        parts = ("box", "on", "slider", "scale", "trigger")
+        parts = ("box", "on", "slider", "scale", "trigger", "remove")
         self.outputs: list[Any] = [self.pick, *self.state, *(s[part] for s in self._slots for part in parts)]
         self._wire(prompt)
 
@@ -142,7 +142,7 @@ def _slot(i: int) -> dict[str, Any]:
                 "", size="sm", min_width=0, elem_classes="ls-chip", elem_id=f"trigger{i}"
             )
             made["remove"] = gr.Button(
-                "✕", size="sm", min_width=0, elem_classes="ls-quiet", elem_id=f"remove{i}"
+                "Take out", size="sm", min_width=0, elem_classes="ls-quiet", elem_id=f"remove{i}"
             )
         with gr.Row(elem_classes="ls-adapter-scale"):
             made["slider"] = gr.Slider(
@@ -154,15 +154,16 @@ def _slot(i: int) -> dict[str, Any]:
                 min_width=100,
                 elem_id=f"slider{i}",
             )
+            # Without ends: an update makes gradio's own box of it anew, which would refuse what lies beyond.
             made["scale"] = number_box(
-                1, minimum=SCALE[0], maximum=SCALE[1], step=0.05, show_label=False,
-                container=False, min_width=70, elem_id=f"scale{i}", label="Scale",
+                1, step=0.05, show_label=False, container=False, min_width=70, elem_id=f"scale{i}",
+                label="Scale",
             )  # fmt: skip
     return made
 
 
 def _hidden() -> list[Any]:
-    return [gr.Column(visible=False), gr.Checkbox(), gr.Slider(), gr.Number(), gr.Button()]
+    return [gr.Column(visible=False), gr.Checkbox(), gr.Slider(), gr.Number(), gr.Button(), gr.Button()]
 
 
 def _filled(card: Card, row: Row) -> list[Any]:
@@ -172,6 +173,7 @@ def _filled(card: Card, row: Row) -> list[Any]:
         gr.Slider(label=f"Scale of {card.title}", value=on_slider(row.scale)),
         gr.Number(label=f"Scale of {card.title}", value=row.scale),
         gr.Button(f"+ {card.trigger}", visible=bool(card.trigger)),
+        gr.Button(f"Take out {card.title}"),
     ]
 
 

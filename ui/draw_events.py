@@ -20,6 +20,9 @@ from .start_fields import StartFields
 from .studio import Studio
 from .visiting import Visit
 
+_FAILED = message(
+    "error", "Nothing was drawn.", "Try again in a while; the terminal that lorastyle runs in says more."
+)
 MOST_KEPT = 60  # pictures in the gallery; all of them stay in the folder
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -72,10 +75,9 @@ class DrawEvents:
             show_progress_on=parts.stage,
             api_name="draw",
         )
-        ended = run.then(
-            self.end, self._history, [parts.go, parts.stop, self._chosen, *self._details], **_QUIET
-        )
-        del ended
+        run.then(self.end, self._history, [parts.go, parts.stop, self._chosen, *self._details], **_QUIET)
+        # gradio's `then` is not run after what it could not hand on: a full queue, a failure of ours.
+        run.failure(self.fail, None, [parts.go, parts.stop, parts.stage], **_QUIET)
         parts.stop.click(self.stop, None, parts.stop, **_QUIET)
         parts.gallery.select(self.look, self._history, [self._chosen, *self._details], **_QUIET)
         seed = [self._fields.by_name["seed"], self._fields.by_name["locked"]]
@@ -121,6 +123,10 @@ class DrawEvents:
     def end(self, history: tuple[Drawn, ...], request: gr.Request) -> list[Any]:
         """Whatever came of it: Draw can be pressed again, and the newest picture is looked at."""
         return [gr.Button(interactive=True), gr.Button(interactive=False), 0, *self._of(request, history, 0)]
+
+    def fail(self) -> list[Any]:
+        """The drawing never came, or broke off: Draw can be pressed again."""
+        return [gr.Button(interactive=True), gr.Button("Stop", interactive=False), _FAILED]
 
     def stop(self, request: gr.Request) -> Any:
         """Outside of the queue, so that it acts at once."""

@@ -10,7 +10,7 @@ from lorastyle.errors import ConfigError
 from lorastyle.generate import AdapterUse, GenerateRequest
 
 from .shelf import Cards
-from .slots import SLOTS, Row
+from .slots import SCALE, SLOTS, Row
 from .starts import StartPicture
 
 MOST_PICTURES, MOST_STEPS, MOST_PIXELS = 16, 150, 2048
@@ -77,6 +77,15 @@ class Form:
         unknown = [id for id, _ in self.adapters if id not in cards]
         if unknown:
             raise ConfigError("An adapter in the rows is no longer there. Take it out, or reload the page.")
+        rows = [(cards[id].title, row.scale) for id, row in self.adapters[:SLOTS] if row.on]
+        far = [(title, scale) for title, scale in rows if not SCALE[0] <= scale <= SCALE[1]]
+        if far:
+            raise ConfigError(
+                [
+                    f"Scale of {title} is {scale:g}; {SCALE[0]:g} to {SCALE[1]:g} can be drawn here."
+                    for title, scale in far
+                ]
+            )
         mask = self.mask if self.init else ""
         if any(id and id not in (starts or {}) for id in (self.init, mask)):
             raise ConfigError("The picture to start from is no longer there. Take it out, and drop it again.")

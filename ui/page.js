@@ -16,6 +16,18 @@ document.addEventListener("keydown", (event) => {
   active?.blur?.();
   setTimeout(() => { go.click(); active?.focus?.(); }, 50);
 }, true);
+// A gallery takes the cursor whenever pictures come, in the middle of a word: give it back to where it was.
+let handled = 0;
+for (const what of ["pointerdown", "keydown"])
+  document.addEventListener(what, (event) => {
+    if (event.target.closest?.("#gallery") || event.key === "Tab") handled = Date.now();
+  }, true);
+document.addEventListener("focusin", (event) => {
+  const before = event.relatedTarget, gallery = event.target.closest?.("#gallery");
+  if (!gallery || Date.now() - handled < 500 || gallery.contains(before)) return;
+  if (before) before.focus({ preventScroll: true });
+  else event.target.blur();
+}, true);
 document.addEventListener("DOMContentLoaded", () => {
   const kept = localStorage.getItem("lorastyle-shade");
   if (kept) new MutationObserver((_, watcher) => {

@@ -11,8 +11,9 @@ from lorastyle.errors import PictureError, shortened
 from lorastyle.generate import AdapterUse, GenerateRequest, read_request, read_settings
 
 from .form import STRENGTH, Base, Form
+from .prompt_names import tag_of
 from .shelf import Card, Cards, find
-from .slots import Row
+from .slots import SCALE, Row
 from .starts import StartPicture, of_hash
 
 
@@ -41,8 +42,9 @@ def restore(
             made_with = read_request(file)
     except PictureError as error:
         raise PictureError(str(error).replace(str(file), file.name)) from error
-    found, missing = _find(made_with.adapters, cards)
+    found, tags, missing = _find(made_with.adapters, cards)
     form, more = Form.of(request, found, base)
+    form = replace(form, prompt=" ".join([form.prompt, *tags]))
     form, absent = _start(form, made_with, starts or {})
     return Restored(form, (*remarks, *missing, *more, *absent))
 
@@ -72,8 +74,10 @@ def _start(
     ), remarks
 
 
-def _find(uses: tuple[AdapterUse, ...], cards: Cards) -> tuple[list[tuple[str, Row]], list[str]]:
-    found: dict[str, Row] = {}
+def _find(uses: tuple[AdapterUse, ...], cards: Cards) -> tuple[list[tuple[str, Row]], list[str], list[str]]:
+    """Rows; tags of the prompt, for what a row has no room for; and remarks."""
+    rows: dict[str, Row] = {}
+    tags: dict[str, str] = {}
     remarks: list[str] = []
     for use in uses:
         card, same = find(cards.values(), use.name, use.hash)
@@ -84,9 +88,25 @@ def _find(uses: tuple[AdapterUse, ...], cards: Cards) -> tuple[list[tuple[str, R
             )
             continue
         remarks += _differences(use, card, same)
-        before = found[card.id].scale if card.id in found else 0.0
-        found[card.id] = Row(True, before + use.scale)
-    return list(found.items()), remarks
+        before = rows[card.id].scale if card.id in rows else 0.0
+        scale = before + use.scale
+        plain = not use.options() and abs(scale) <= SCALE[1]
+        if plain and card.id not in tags:
+            rows[card.id] = Row(True, scale)
+        elif card.id not in rows and card.id not in tags and (tag := _tag(use, card, cards)):
+            tags[card.id] = tag
+            remarks.append(f"What a row has no room for is in the prompt: {tag}.")
+        else:
+            remarks.append(
+                f"The adapter {shortened(use.name)} was drawn with {replace(use, hash=None)}, for which "
+                "there is no room here: it is left out."
+            )
+    return list(rows.items()), list(tags.values()), remarks
+
+
+def _tag(use: AdapterUse, card: Card, cards: Cards) -> str | None:
+    """A tag that means this very card; None where another of its name would be found."""
+    return tag_of(use, card) if find(cards.values(), card.name, None)[0] is card else None
 
 
 def _differences(use: AdapterUse, card: Card, same: bool) -> list[str]:

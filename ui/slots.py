@@ -24,7 +24,10 @@ Memory = Mapping[str, Row]
 
 
 def rows_of(values: Sequence[object]) -> list[Row]:
-    """The page's flat list on, scale, on, scale, ... as rows; what is no number counts as 1."""
+    """The page's flat list on, scale, on, scale, ... as rows; what is no number counts as 1.
+
+    Whoever draws with them checks that they lie within `SCALE`.
+    """
     pairs = zip(values[::2], values[1::2], strict=True)
     return [Row(bool(on), _number(scale)) for on, scale in pairs]
 
@@ -49,4 +52,4 @@ def with_trigger(prompt: str, trigger: str) -> str:
 def _number(value: object) -> float:
     if not isinstance(value, (int, float)) or value != value:
         return 1.0
-    return min(max(float(value), SCALE[0]), SCALE[1])
+    return float(value)

@@ -26,7 +26,7 @@ def stage(view: View) -> str:
         return message("note", "Stopped.", f"{pictures} finished before that." if count else "") + _notes(
             view.notes
         )
-    return f'<p class="ls-done">{pictures} in {duration(view.seconds)}</p>' + _notes(view.notes)
+    return f'<p class="ls-done" role="status">{pictures} in {duration(view.seconds)}</p>' + _notes(view.notes)
 
 
 def message(kind: str, title: str, text: str = "") -> str:
@@ -66,7 +66,7 @@ def _progress(view: View) -> str:
         return '<div class="ls-bar ls-waiting"><i></i></div><p class="ls-steps">Getting ready …</p>'
     percent = 100 * view.done / view.total
     left = "" if view.left is None else f" · {duration(view.left)} left"
-    bar = f'<div class="ls-bar" role="progressbar" aria-valuenow="{percent:.0f}">'
+    bar = f'<div class="ls-bar" role="progressbar" aria-label="Drawing" aria-valuenow="{percent:.0f}">'
     bar += f'<i style="width:{percent:.1f}%"></i></div>'
     return f'{bar}<p class="ls-steps">step {view.done} of {view.total}{left}</p>'
 

@@ -13,6 +13,7 @@ from .command import command_line
 from .drawing import Drawing, View
 from .form import Base, Form
 from .notes import Notes
+from .prompt_names import with_names_found
 from .restore import Restored, restore
 from .shelf import Card, Refused, Shelf
 from .starts import StartPicture
@@ -69,8 +70,10 @@ class Studio:
             ConfigError: fields that cannot be used; nothing has been started then.
         """
         with visitor.drawing() as stop:
-            starts = self.starts(visitor)
-            request = form.request(self.cards(visitor), self.base, starts)
+            starts, cards = self.starts(visitor), self.cards(visitor)
+            request, told = with_names_found(
+                form.request(cards, self.base, starts), cards, self.shelf.look()[1]
+            )
 
             def save(picture: Picture, kept: bool) -> Path:
                 return self._save(visitor, picture, kept)
@@ -78,7 +81,8 @@ class Studio:
             for view in Drawing(
                 self._engine, request, save=save, stop=stop, notes=self._notes, compare=compare
             ):
-                yield replace(view, error=_named(view.error, starts)) if view.error else view
+                error = _named(view.error, starts) if view.error else None
+                yield replace(view, error=error, notes=(*told, *view.notes))
 
     def command(self, visitor: Visitor, request: GenerateRequest) -> str:
         """The command line that draws `request`; uploads and pictures to start from are named

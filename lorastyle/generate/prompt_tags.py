@@ -1,8 +1,7 @@
 """Adapters named in the prompt, as A1111's users write them: `<lora:cat:0.8:start=0.2:blocks=IN:0>`.
 
 What is between the colons is what `-a` takes, and two numbers are A1111's: of the text encoder, then of the
-UNet. A tag is read where somebody types a prompt for themselves; a page that serves others resolves names by
-its own list.
+UNet. The names are read and nothing is looked for: the page finds them among its own cards alone.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from lorastyle.errors import ConfigError
+from lorastyle.errors import ConfigError, shortened
 
 from .request import GenerateRequest
 from .uses import AdapterUse
@@ -23,7 +22,7 @@ def with_tags_read(request: GenerateRequest) -> GenerateRequest:
     """The request with the adapters that its prompt names, after those it has, and the prompt without them.
 
     Raises:
-        ConfigError: a tag that cannot be read, or an adapter that is named twice.
+        ConfigError: a tag that cannot be read or stands inside another, or an adapter that is named twice.
     """
     tags = _TAG.findall(request.prompt)
     if not tags:
@@ -35,9 +34,13 @@ def with_tags_read(request: GenerateRequest) -> GenerateRequest:
             uses.append(_use(tag))
         except ConfigError as error:
             problems += error.problems
+    prompt = _TAG.sub("", request.prompt).strip()
+    if inside := _TAG.search(prompt):  # what is left must draw the same picture when it is read again
+        problems.append(
+            f"prompt: {shortened(inside[0].strip())} has a tag inside of it. Write one after another."
+        )
     if problems:
         raise ConfigError(problems)
-    prompt = _TAG.sub("", request.prompt).strip()
     return replace(request, prompt=prompt, adapters=(*request.adapters, *uses))
 
 

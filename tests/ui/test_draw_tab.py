@@ -115,6 +115,64 @@ def test_boxes_may_be_emptied_and_are_checked(watched: Watched, tmp_path: Path) 
     assert draw(watched, out) == plain
 
 
+def test_a_scale_beyond_the_ends_and_a_failure_leave_a_page_that_draws(
+    watched: Watched, studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = watched.page
+    write(watched, "prompt", "a cat")
+    write(watched, "steps", "2")
+    pick(watched, "cat", 0)
+    write(watched, "scale0", "99")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#stage [role=alert]:has-text('Scale of cat is 99; -10 to 10')")
+    page.wait_for_selector("#go:enabled")
+    write(watched, "scale0", "2")
+    draw(watched, tmp_path / "out")
+    with monkeypatch.context() as patched:
+        patched.setattr(studio, "draw", None)  # what no handler of ours expects
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector("#stage [role=alert]:has-text('Nothing was drawn.')")
+        page.wait_for_selector("#go:enabled")
+        assert page.is_disabled("#stop")
+    draw(watched, tmp_path / "out")
+
+
+def test_the_keyboard_alone(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    pick(watched, "cat", 0)
+    write(watched, "steps", "2")
+    pick(watched, "ink", 1)
+    page.focus("#prompt textarea")
+    page.keyboard.type("a cat")
+    draw(watched, tmp_path / "out")  # the gallery comes, and the cursor stays
+    page.keyboard.type(", red")
+    assert value(watched, "prompt") == "a cat, red"
+
+    unseen: list[str] = []
+    names: list[str] = []
+    page.focus("#prompt textarea")
+    while True:
+        page.keyboard.press("Tab")
+        at, name, seen = page.evaluate(
+            """() => {
+                const e = document.activeElement, line = x => x && getComputedStyle(x).outlineStyle;
+                const labels = [...(e.labels ?? [])].map(l => l.innerText.trim()).join(" ");
+                const around = [e, e.closest(".wrap-inner"), e.closest(".wrap")];
+                return [e.closest("[id]:not(input)").id, e.ariaLabel || labels || e.innerText.trim(),
+                        around.some(x => ["solid", "auto"].includes(line(x)))];
+            }"""
+        )
+        names.append(name)
+        unseen += [] if seen else [at]
+        if at == "command" or len(names) > 60:
+            break
+    assert unseen == [] and all(names) and names[-1] == "Copy"
+    assert {"Take out cat", "Take out ink", "cat", "Scale of ink", "Draw"} <= set(names)
+    page.focus("#remove0")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#row1", state="hidden")
+
+
 def test_sliders_change_the_picture_and_keep_their_values(watched: Watched, tmp_path: Path) -> None:
     page, out = watched.page, tmp_path / "out"
     write(watched, "prompt", "a cat")

@@ -105,9 +105,18 @@ def test_rows_keep_what_was_set_when_others_come_and_go() -> None:
     assert after == {"cat": Row(True, 0.35), "ink": Row(False, 0.8)}
 
 
-def test_scales_are_clamped_and_what_is_no_number_counts_as_one() -> None:
+def test_a_scale_beyond_the_ends_is_told_and_what_is_no_number_counts_as_one() -> None:
     values = [True, 99, True, -99, True, None, True, float("nan"), True, "x"]
-    assert [row.scale for row in rows_of(values)] == [10, -10, 1, 1, 1]
+    rows = rows_of(values)
+    assert [row.scale for row in rows] == [99, -99, 1, 1, 1]
+    with pytest.raises(ConfigError) as error:
+        replace(FORM, adapters=(("cat", rows[0]), ("ink", rows[1]))).request(CARDS, BASE)
+    assert error.value.problems == (
+        "Scale of cat is 99; -10 to 10 can be drawn here.",
+        "Scale of ink is -99; -10 to 10 can be drawn here.",
+    )
+    off = replace(FORM, adapters=(("cat", Row(False, 99)), ("ink", Row(True, 10))))
+    assert [use.scale for use in off.request(CARDS, BASE).adapters] == [10]
     assert [on_slider(scale) for scale in (-5, 0.3, 5)] == [-1, 0.3, 2]
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lorastyle.errors import ConfigError, PictureError
-from lorastyle.generate import Engine
+from lorastyle.generate import AdapterUse, Engine, GenerateRequest, read_request, save_picture
 from lorastyle.ui.drawing import View
 from lorastyle.ui.form import Form
 from lorastyle.ui.shelf import Card
@@ -139,3 +139,63 @@ def test_nothing_is_drawn_with_what_is_another_visitors(
     assert len(draw(studio, visitors.get("mine"), wanted).drawn) == 1
     with pytest.raises(ConfigError, match="no longer there"):
         draw(studio, visitors.get("other"), wanted)
+
+
+def test_adapters_that_the_prompt_names(
+    studio: Studio, visitors: Visitors, make_adapter: MakeAdapter
+) -> None:
+    make_adapter("cat", seed=1, strength=1.0)
+    make_adapter("ink", seed=2, strength=1.0)
+    visitor = visitors.get("me")
+    rows = draw(studio, visitor, form(studio, ("cat", 0.5), ("ink", 0.25))).drawn[0]
+    tagged = replace(form(studio, ("cat", 0.5)), prompt="a cat <lora:ink:0.25>")
+    last = draw(studio, visitor, tagged)
+    assert pixels(last.drawn[0].path) == pixels(rows.path)
+    assert last.drawn[0].request.prompt == "a cat" and last.notes == (
+        "From the prompt: the adapter ink:0.25.",
+    )
+    assert "'a cat' -a cat:0.5 -a ink:0.25" in studio.command(visitor, last.drawn[0].request)
+    assert read_request(last.drawn[0].path).adapters == read_request(rows.path).adapters
+    stronger = draw(studio, visitor, replace(tagged, prompt="a cat <lora:ink.safetensors:0.5>"))
+    assert pixels(stronger.drawn[0].path) != pixels(rows.path)
+    off = replace(tagged, adapters=(("ink", Row(False, 1.0)), ("cat", Row(True, 0.5))))
+    assert pixels(draw(studio, visitor, off).drawn[0].path) == pixels(rows.path)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a cat <lora:inc:1>", "'inc', which is not here. There is: ink. Did you mean \"ink\"?"),
+        ("a cat <lora:../ink:1>", "which is not here"),
+        ("a cat <lora:other:1>", 'which cannot be used: The adapter "other.safetensors" was made for'),
+        ("a cat <lora:ink:1>", "ink is there twice"),
+        ("<lora:ink:1>", "the prompt is empty"),
+        ("a cat <lora:<lora:ink:1>:1>", "has a tag inside of it"),
+        ("a cat <lora:ink:1:when=0>", "when="),
+    ],
+)
+def test_tags_that_cannot_be_used(
+    prompt: str, told: str, studio: Studio, visitors: Visitors, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    make_adapter("ink")
+    make_adapter("other", family="sd1")
+    wanted = replace(form(studio, ("ink", 1.0)), prompt=prompt)
+    with pytest.raises(ConfigError) as error:
+        draw(studio, visitors.get("me"), wanted)
+    assert told in str(error.value) and str(tmp_path) not in str(error.value)
+
+
+def test_what_no_row_has_room_for_comes_back_in_the_prompt(
+    studio: Studio, engine: Engine, visitors: Visitors, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    cat, ink = make_adapter("cat", seed=1, strength=1.0), make_adapter("ink", seed=2, strength=0.1)
+    uses = (AdapterUse(str(cat), 0.5, te=0.0, stop=0.7), AdapterUse(str(ink), 12.0))
+    drawn = engine.generate(GenerateRequest("a cat", adapters=uses, seed=7, steps=4))[0]
+    picture = save_picture(drawn, tmp_path / "out" / "x.png")
+    visitor = visitors.get("me")
+    restored = studio.restore(visitor, picture)
+    assert restored.form.prompt == "a cat <lora:cat:0.5:te=0.0:stop=0.7> <lora:ink:12.0>"
+    assert restored.form.adapters == () and len(restored.remarks) == 2
+    assert pixels(draw(studio, visitor, restored.form).drawn[0].path) == drawn.image.tobytes()
+    plain = replace(restored.form, prompt="a cat <lora:cat:0.5> <lora:ink:12.0>")
+    assert pixels(draw(studio, visitor, plain).drawn[0].path) != drawn.image.tobytes()

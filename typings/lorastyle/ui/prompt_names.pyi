@@ -1,0 +1,1 @@
+from ui.prompt_names import *

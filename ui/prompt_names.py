@@ -1,0 +1,76 @@
+"""Adapters that the prompt names, as `<lora:ink:0.8>`: looked for among the cards, never on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lorastyle.errors import ConfigError, near_miss, shortened
+from lorastyle.generate import AdapterUse, GenerateRequest, with_tags_read
+
+from .shelf import SUFFIX, Card, Cards, Refused, find
+
+_MOST_NAMED = 10
+
+
+def with_names_found(
+    request: GenerateRequest, cards: Cards, refused: Sequence[Refused] = ()
+) -> tuple[GenerateRequest, list[str]]:
+    """The request with the adapters of its prompt's tags behind those of the rows, and the prompt without.
+
+    Args:
+        request: of the rows; its adapters are named by their paths.
+        cards: what this visitor can draw with.
+        refused: what lies in the library, but cannot be used, with the reason.
+
+    Returns:
+        The request, and a sentence for each adapter that came of the prompt.
+
+    Raises:
+        ConfigError: a tag that cannot be read, a name that means no card, an adapter that is there twice, or
+            nothing left to draw.
+    """
+    read = with_tags_read(replace(request, adapters=()))
+    if not read.adapters:
+        return request, []
+    problems: list[str] = []
+    uses: dict[str, AdapterUse] = {use.name: use for use in request.adapters}
+    notes: list[str] = []
+    for use in read.adapters:
+        card, _ = find(cards.values(), use.name.strip().removesuffix(SUFFIX), None)
+        if card is None:
+            problems.append(_unknown(use.name, cards, refused))
+        elif str(card.path) in uses:
+            problems.append(
+                f"The adapter {card.name} is there twice, and its tag in the prompt is one of them: "
+                "take one out, or switch its row off."
+            )
+        else:
+            uses[str(card.path)] = replace(use, name=str(card.path))
+            notes.append(f"From the prompt: the adapter {replace(use, name=card.title)}.")
+    if not read.prompt:
+        problems.append("Say what to draw: besides the adapters' tags the prompt is empty.")
+    if problems:
+        raise ConfigError(problems)
+    return replace(request, prompt=read.prompt, adapters=tuple(uses.values())), notes
+
+
+def tag_of(use: AdapterUse, card: Card) -> str | None:
+    """The tag that means `use` of `card` in a prompt, or None where its name cannot be written in one."""
+    tag = f"<lora:{replace(use, name=card.name, hash=None)}>"
+    try:
+        read = with_tags_read(GenerateRequest(tag)).adapters
+    except ConfigError:
+        return None
+    return tag if read == (replace(use, name=card.name, hash=None),) else None
+
+
+def _unknown(name: str, cards: Cards, refused: Sequence[Refused]) -> str:
+    if why := next((bad.why for bad in refused if bad.name == name), None):
+        return f"The prompt names the adapter {shortened(name)}, which cannot be used: {why}"
+    names = sorted({card.name for card in cards.values()})
+    there = f"There is: {', '.join(names[:_MOST_NAMED])}" if names else "There is none yet"
+    there += f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return (
+        f"The prompt names the adapter {shortened(name)}, which is not here. {there}.{near_miss(name, names)}"
+    )
