@@ -27,8 +27,8 @@ def with_names_found(
         The request, and a sentence for each adapter that came of the prompt.
 
     Raises:
-        ConfigError: a tag that cannot be read, a name that means no card, an adapter that is there twice, or
-            nothing left to draw.
+        ConfigError: a tag that cannot be read, a name that means no card, a mask that is a picture's path, an
+            adapter that is there twice, or nothing left to draw.
     """
     read = with_tags_read(replace(request, adapters=()))
     if not read.adapters:
@@ -37,6 +37,11 @@ def with_names_found(
     uses: dict[str, AdapterUse] = {use.name: use for use in request.adapters}
     notes: list[str] = []
     for use in read.adapters:
+        if use.region and use.region.picture:
+            problems.append(
+                f"The adapter {shortened(use.name)} is confined to a picture, {shortened(use.mask)}, and the "
+                "page reads none from the disk: write a side or a box, such as mask=left or mask=0,0,0.5,1."
+            )
         card, _ = find(cards.values(), use.name.strip().removesuffix(SUFFIX), None)
         if card is None:
             problems.append(_unknown(use.name, cards, refused))
@@ -57,12 +62,15 @@ def with_names_found(
 
 def tag_of(use: AdapterUse, card: Card) -> str | None:
     """The tag that means `use` of `card` in a prompt, or None where its name cannot be written in one."""
-    tag = f"<lora:{replace(use, name=card.name, hash=None)}>"
+    if use.region and use.region.picture:
+        return None
+    plain = replace(use, name=card.name, hash=None)
+    tag = f"<lora:{plain}>"
     try:
         read = with_tags_read(GenerateRequest(tag)).adapters
     except ConfigError:
         return None
-    return tag if read == (replace(use, name=card.name, hash=None),) else None
+    return tag if read == (plain,) else None
 
 
 def _unknown(name: str, cards: Cards, refused: Sequence[Refused]) -> str:

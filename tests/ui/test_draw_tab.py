@@ -158,7 +158,8 @@ def test_the_keyboard_alone(watched: Watched, tmp_path: Path) -> None:
                 const e = document.activeElement, line = x => x && getComputedStyle(x).outlineStyle;
                 const labels = [...(e.labels ?? [])].map(l => l.innerText.trim()).join(" ");
                 const around = [e, e.closest(".wrap-inner"), e.closest(".wrap")];
-                return [e.closest("[id]:not(input)").id, e.ariaLabel || labels || e.title || e.innerText.trim(),
+                const name = e.ariaLabel || labels || e.title || e.innerText.trim();
+                return [e.closest("[id]:not(input)").id, name,
                         around.some(x => ["solid", "auto"].includes(line(x)))];
             }"""
         )

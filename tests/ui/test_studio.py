@@ -172,6 +172,7 @@ def test_adapters_that_the_prompt_names(
         ("<lora:ink:1>", "the prompt is empty"),
         ("a cat <lora:<lora:ink:1>:1>", "has a tag inside of it"),
         ("a cat <lora:ink:1:when=0>", "when="),
+        ("a cat <lora:ink:1:mask=/tmp/secret.png>", "reads none from the disk"),
     ],
 )
 def test_tags_that_cannot_be_used(
@@ -189,13 +190,26 @@ def test_what_no_row_has_room_for_comes_back_in_the_prompt(
     studio: Studio, engine: Engine, visitors: Visitors, make_adapter: MakeAdapter, tmp_path: Path
 ) -> None:
     cat, ink = make_adapter("cat", seed=1, strength=1.0), make_adapter("ink", seed=2, strength=0.1)
-    uses = (AdapterUse(str(cat), 0.5, te=0.0, stop=0.7), AdapterUse(str(ink), 12.0))
+    uses = (AdapterUse(str(cat), 0.5, te=0.0, stop=0.7, mask="left"), AdapterUse(str(ink), 12.0))
     drawn = engine.generate(GenerateRequest("a cat", adapters=uses, seed=7, steps=4))[0]
     picture = save_picture(drawn, tmp_path / "out" / "x.png")
     visitor = visitors.get("me")
     restored = studio.restore(visitor, picture)
-    assert restored.form.prompt == "a cat <lora:cat:0.5:te=0.0:stop=0.7> <lora:ink:12.0>"
+    assert restored.form.prompt == "a cat <lora:cat:0.5:te=0.0:stop=0.7:mask=left> <lora:ink:12.0>"
     assert restored.form.adapters == () and len(restored.remarks) == 2
     assert pixels(draw(studio, visitor, restored.form).drawn[0].path) == drawn.image.tobytes()
     plain = replace(restored.form, prompt="a cat <lora:cat:0.5> <lora:ink:12.0>")
     assert pixels(draw(studio, visitor, plain).drawn[0].path) != drawn.image.tobytes()
+
+
+def test_a_mask_that_is_a_picture_is_left_out_and_told(
+    studio: Studio, engine: Engine, visitors: Visitors, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(tmp_path / "face.png")
+    use = AdapterUse(str(make_adapter("cat")), mask=str(tmp_path / "face.png"))
+    drawn = engine.generate(GenerateRequest("a cat", adapters=(use,), seed=7, steps=2, width=64, height=64))
+    restored = studio.restore(visitors.get("me"), save_picture(drawn[0], tmp_path / "x.png"))
+    assert restored.form.adapters == () and restored.form.prompt == "a cat"
+    assert any("face.png" in remark and "left out" in remark for remark in restored.remarks)
