@@ -5,11 +5,13 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
+from playwright.sync_api import TimeoutError as NotInTime
 
 from lorastyle.generate import Engine
 from lorastyle.ui.serve import Options, launch, prepare_environment, private_folder
@@ -57,18 +59,24 @@ def watched(browser: Browser, url: str) -> Generator[Watched]:
 
 
 def pick(watched: Watched, name: str, row: int) -> None:
-    watched.page.fill("#pick input", name)
-    # Enter takes the first of the list, which is filtered a while after the writing.
-    watched.page.wait_for_function(
-        """name => {
-            const options = [...document.querySelectorAll('#pick [role=option]')];
-            return options.length > 0 && options.every(option => option.textContent.includes(name));
-        }""",
-        arg=name,
-    )
-    watched.page.keyboard.press("Enter")  # a click may miss: the list moves while it opens
-    watched.page.wait_for_selector(f"#row{row}:has-text('{name}')")
-    watched.page.keyboard.press("Escape")
+    page, there = watched.page, f"#row{row}:has-text('{name}')"
+    for _ in range(3):  # on a busy machine the list may be there before what listens to it
+        page.fill("#pick input", name)
+        # Enter takes the first of the list, which is filtered a while after the writing.
+        page.wait_for_function(
+            """name => {
+                const options = [...document.querySelectorAll('#pick [role=option]')];
+                return options.length > 0 && options.every(option => option.textContent.includes(name));
+            }""",
+            arg=name,
+        )
+        page.keyboard.press("Enter")  # a click may miss: the list moves while it opens
+        with suppress(NotInTime):
+            page.wait_for_selector(there, timeout=10_000)
+            break
+        page.keyboard.press("Escape")
+    page.wait_for_selector(there)
+    page.keyboard.press("Escape")
 
 
 def write(watched: Watched, field: str, value: str) -> None:
