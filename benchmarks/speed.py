@@ -6,6 +6,7 @@
     python -m benchmarks.speed scales                  # new scales of eight adapters, against peft; a minute
     python -m benchmarks.speed together                # eight requests in one batch, against diffusers + peft
     python -m benchmarks.speed library                 # 5,000 adapter files listed; a minute
+    python -m benchmarks.speed residents               # memory of eight adapters, off and in use; a minute
     python -m benchmarks.speed merge                   # two SDXL adapters into one; a minute
 
 `stack`: the time of one UNet call with k adapters resident, beside the weights and fused into them, against
@@ -36,6 +37,7 @@ from lorastyle.bank import adaptable_modules, attach, select_targets
 
 from .load import load
 from .merge import merging
+from .residents import residents
 from .shelf import library
 from .together import scales, together
 
@@ -203,6 +205,10 @@ def main() -> None:
     command.add_argument("--files", type=int, default=5000)
     command.add_argument("--rounds", type=int, default=3)
     command.set_defaults(run=library)
+    command = commands.add_parser("residents", help="what adapters fill while they are attached")
+    command.add_argument("--rank", type=int, default=16)
+    command.add_argument("--threads", type=int, default=2)
+    command.set_defaults(run=residents)
     command = commands.add_parser("merge", help="two SDXL adapters into one, against a dense SVD")
     command.add_argument("--rank", type=int, default=32)
     command.add_argument("--threads", type=int, default=1)

@@ -398,6 +398,31 @@ def test_names_and_numbers_are_checked(pipe: StableDiffusionPipeline) -> None:
         assert bank.export("sticker", {"a": "b"}).metadata == {"a": "b"}
 
 
+def test_residents_fill_what_their_factors_do(pipe: StableDiffusionPipeline) -> None:
+    """Nothing beside the adapter while it is off; one stack of the factors while it is in use."""
+
+    def stacked() -> int:
+        return sum(
+            b.nbytes for m in pipe.unet.modules() if isinstance(m, GatedLayer) for b in m.buffers(False)
+        )
+
+    unet = {"unet": pipe.unet}
+    adapters = [random_adapter(f"a{i}", unet, ["attention"], rank=i + 2, seed=i) for i in range(4)]
+    factors = [sum(u.down.nbytes + u.up.nbytes for u in a.components["unet"].values()) for a in adapters]
+    rows = [sum(u.rank for u in a.components["unet"].values()) * 4 for a in adapters]
+    with attach(pipe) as bank:
+        for adapter in adapters:
+            bank.add(adapter, scale=0.0)
+        assert stacked() == 0
+        for i in range(4):
+            bank.set_scales({f"a{i}": 1.0})
+            assert stacked() == sum(factors[: i + 1]) + sum(
+                rows[: i + 1]
+            )  # the gate has a number for each row
+        bank.set_scales({"a1": 0.0})
+        assert stacked() == sum(factors) - factors[1] + sum(rows) - rows[1]
+
+
 def test_a_thousand_switches_leave_every_byte(pipe: StableDiffusionPipeline) -> None:
     """Fused and restored, with scales and adapters between that are drawn by lot."""
 
