@@ -5,13 +5,11 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Generator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
-from playwright.sync_api import TimeoutError as NotInTime
 
 from lorastyle.generate import Engine
 from lorastyle.ui.serve import Options, launch, prepare_environment, private_folder
@@ -59,23 +57,22 @@ def watched(browser: Browser, url: str) -> Generator[Watched]:
 
 
 def pick(watched: Watched, name: str, row: int) -> None:
-    page, there = watched.page, f"#row{row}:has-text('{name}')"
-    for _ in range(3):  # on a busy machine the list may be there before what listens to it
-        page.fill("#pick input", name)
-        # Enter takes the first of the list, which is filtered a while after the writing.
-        page.wait_for_function(
-            """name => {
-                const options = [...document.querySelectorAll('#pick [role=option]')];
-                return options.length > 0 && options.every(option => option.textContent.includes(name));
-            }""",
-            arg=name,
-        )
-        page.keyboard.press("Enter")  # a click may miss: the list moves while it opens
-        with suppress(NotInTime):
-            page.wait_for_selector(there, timeout=10_000)
-            break
-        page.keyboard.press("Escape")
-    page.wait_for_selector(there)
+    page = watched.page
+    page.fill("#pick input", "")
+    page.type("#pick input", name)
+    # Enter takes the one at hand of the list, which is filtered a while after the writing.
+    page.wait_for_function(
+        """name => {
+            const options = [...document.querySelectorAll('#pick [role=option]')];
+            return options.length > 0 && options.every(option => option.textContent.includes(name));
+        }""",
+        arg=name,
+    )
+    if not page.query_selector("#pick [role=option].active"):
+        page.keyboard.press("ArrowDown")
+    page.wait_for_selector("#pick [role=option].active")
+    page.keyboard.press("Enter")  # a click may miss: the list moves while it opens
+    page.wait_for_selector(f"#row{row}:has-text('{name}')")
     page.keyboard.press("Escape")
 
 
