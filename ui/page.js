@@ -17,14 +17,17 @@ document.addEventListener("keydown", (event) => {
   setTimeout(() => { go.click(); active?.focus?.(); }, 50);
 }, true);
 // A gallery takes the cursor whenever pictures come, in the middle of a word: give it back to where it was.
-let handled = 0;
+let handled = 0, byTab = false;
 for (const what of ["pointerdown", "keydown"])
   document.addEventListener(what, (event) => {
-    if (event.target.closest?.("#gallery") || event.key === "Tab") handled = Date.now();
+    if (event.target.closest?.("#gallery")) handled = Date.now();
+    if (event.key !== "Tab") return;
+    byTab = true;  // the cursor moves before anything else is done; what moves it later is no key
+    setTimeout(() => { byTab = false; }, 0);
   }, true);
 document.addEventListener("focusin", (event) => {
   const before = event.relatedTarget, gallery = event.target.closest?.("#gallery");
-  if (!gallery || Date.now() - handled < 500 || gallery.contains(before)) return;
+  if (!gallery || byTab || Date.now() - handled < 500 || gallery.contains(before)) return;
   if (before) before.focus({ preventScroll: true });
   else event.target.blur();
 }, true);
