@@ -2,7 +2,9 @@
 
 The UNet's blocks are counted in the order they run, as Stability's code counts them: IN00 to IN11, MID, OUT00
 to OUT11. BASE is every text encoder, OTHER what lies in no block (time embedding, the last convolution). A
-list of 12, 17, 20 or 26 numbers is that of github.com/hako-mikan/sd-webui-lora-block-weight.
+list of 12, 17, 20 or 26 numbers is that of github.com/hako-mikan/sd-webui-lora-block-weight. `content` and
+`style` are the two blocks of SDXL that B-LoRA takes a picture apart by (Frenkel et al. 2024,
+arXiv:2403.14572).
 """
 
 from __future__ import annotations
@@ -35,6 +37,13 @@ VECTORS: Mapping[int, tuple[str, ...]] = {
 }
 """What the numbers of a list stand for: SDXL's attention, SD 1.x's and 2.x's, and both with convolutions."""
 _FAMILIES = {12: ("sdxl",), 17: ("sd1", "sd2"), 20: ("sdxl",), 26: ("sd1", "sd2")}
+
+
+SPLITS: Mapping[str, str] = {
+    "content": "unet.up_blocks.0.attentions.0",
+    "style": "unet.up_blocks.0.attentions.1",
+}
+"""What an adapter acts on alone, of SDXL; all of its other modules have a factor of 0."""
 
 
 def block_name(component: str, path: str) -> str:
@@ -80,7 +89,8 @@ class BlockWeights:
 
         Of names, IN and OUT are all blocks of a side and UNET is everything but BASE; a later one overrules
         those before it, and what is not named keeps a factor of 1. A name with a dot or "_" in it is the path
-        of a module, or the start of one: "mid_block:0.5", "down_blocks.1.attentions:0".
+        of a module, or the start of one: "mid_block:0.5", "down_blocks.1.attentions:0". "content" and "style"
+        are one block of SDXL alone; see `SPLITS`.
 
         Args:
             family: the adapter's, for which a list must have been made; None takes any list.
@@ -88,6 +98,13 @@ class BlockWeights:
         Raises:
             ConfigError: another count of numbers, an unknown block, or a factor that is no finite number.
         """
+        if (split := text.strip().lower()) in SPLITS:
+            if family not in (None, "sdxl"):
+                raise ConfigError(
+                    f"Block weights {shortened(text)} are of SDXL, whose blocks tell content from style. For "
+                    "this base name blocks: IN:0.5,MID:0,OUT03:1.2."
+                )
+            return cls({}, others=0.0, text=text, paths={SPLITS[split]: 1.0})
         items = [item.strip() for item in text.split(",")]
         if all(":" not in item for item in items):
             return cls(_listed(items, family, text), others=0.0, text=text)

@@ -73,3 +73,19 @@ def test_lists_and_names() -> None:
 def test_what_cannot_be_meant(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         BlockWeights.parse(text, "sd1")
+
+
+def test_content_and_style_are_a_block_each_of_sdxl() -> None:
+    content, style = (BlockWeights.parse(name, "sdxl") for name in ("content", " Style"))
+    modules = family_modules("sdxl")
+    assert modules is not None
+    paths = modules["unet"]
+    acting = [{path for path in paths if split.at("unet", path)} for split in (content, style)]
+    assert all(len(some) > 100 for some in acting) and not acting[0] & acting[1]
+    assert {path.split(".transformer")[0] for path in acting[0] if "attn" in path} == {
+        "up_blocks.0.attentions.0"
+    }
+    assert not any(split.at("text_encoder", "x") for split in (content, style))
+    assert BlockWeights.parse("style", None) == BlockWeights.parse("style", "sdxl")
+    with pytest.raises(ConfigError, match="are of SDXL"):
+        BlockWeights.parse("style", "sd1")
