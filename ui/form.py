@@ -132,6 +132,11 @@ class Form:
                 )
             return min(value, most)
 
+        if request.combine is not None:
+            remarks.append(
+                f"It was drawn with its adapters combined as {request.combine}; this page adds them up, and "
+                "draws another picture."
+            )
         if len(adapters) > SLOTS:
             remarks.append(f"It was drawn with {len(adapters)} adapters; this page has room for {SLOTS}.")
         empty = cls.empty(base)

@@ -41,6 +41,7 @@ def generate(
     mask: str | None = None,
     hires: float | None = None,
     hires_strength: Annotated[float | None, _MORE] = None,
+    combine: Annotated[Literal["composite"] | None, _MORE] = None,
     base: str | None = None,
     like: Path | None = None,
     skip_missing: Annotated[bool, _MORE, Parameter(negative="")] = False,
@@ -82,6 +83,8 @@ def generate(
         mask: with --init, a picture that is white where it is drawn anew (inpainting).
         hires: draw, then enlarge that many times and draw the details: 1.5, 2.
         hires_strength: how much of the enlarged picture is drawn anew; 0.4 if left out.
+        combine: composite asks the base once with each adapter alone and averages the answers, for several
+            that get in each other's way; added up if left out.
         base: "embedded", a checkpoint file, a folder, or a Hub id such as org/model.
         like: a picture of lorastyle, A1111, Forge or InvokeAI: its settings are used where no flag says else.
         skip_missing: with --like, draw without the adapters and pictures that are not here.
@@ -128,6 +131,7 @@ def generate(
         "mask": mask,
         "hires": hires,
         "hires_strength": hires_strength,
+        "combine": combine,
         "base": base,
         "seed": seed,
     }

@@ -39,6 +39,7 @@ class Drawing:
         seeds: b of them, of each picture's noise.
         start: what the first pass starts from; None is noise.
         hires: the second pass; None where there is none.
+        voices: how often the UNet is asked about each picture; `words` are then of b for each of them.
     """
 
     base: StableDiffusion
@@ -47,6 +48,7 @@ class Drawing:
     seeds: Sequence[int]
     start: Start | None = None
     hires: Hires | None = None
+    voices: int = 1
 
     @property
     def steps(self) -> int:
@@ -98,6 +100,7 @@ class Drawing:
                     guidance_rescale=cast(float, self.request.guidance_rescale),
                     start=start,
                     around=None if kept is None or inside is None else Around(inside, kept),
+                    voices=self.voices,
                     before_step=before_step,
                     on_step=look,
                 )

@@ -310,7 +310,8 @@ class Engine:
     def _draw(self, request: GenerateRequest, watch: Watch) -> Iterator[Picture]:
         size = cast(int, request.height), cast(int, request.width)
         uses, fields = self._residents.confined(request.adapters, size)
-        words, *apart = self._readings.apart(request, self._residents.brought, list(fields))
+        voices = self._residents.alone(request.adapters) if request.combine else {}
+        words, *apart = self._readings.apart(request, self._residents.brought, list(fields or voices))
         request = replace(request, adapters=uses)
         if canvas := load_canvas(request):
             request = replace(request, init_hash=canvas.init_hash, mask_hash=canvas.mask_hash)
@@ -318,14 +319,22 @@ class Engine:
         hires = hires_pass(request, self.base, canvas)
         guided = cast(float, request.guidance) > 1
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
-        batches = [seeds[i : i + self.batch_size] for i in range(0, len(seeds), self.batch_size)]
+        most = max(1, self.batch_size // max(1, len(voices)))
+        batches = [seeds[i : i + most] for i in range(0, len(seeds), most)]
         with self.bank.fused() if fuses(self.mode, self.base, self.bank, request) else nullcontext():
             for index, batch in enumerate(batches):
                 one = watch.batch(index, len(batches))
                 drawing = Drawing(self.base, request, words.repeat(len(batch)), batch, start, hires)
-                readings = [reading.repeat(len(batch)).asked(guided).tokens for reading in apart]
-                confinement = Confinement(self.bank, fields, readings) if fields else None
-                latents = self._denoise(drawing, one, confinement)
+                each = [reading.repeat(len(batch)) for reading in apart]
+                if voices:
+                    rows = [scales for scales in voices.values() for _ in batch]
+                    drawing = replace(drawing, words=Words.cat(each), voices=len(voices))
+                    with self.bank.rows(rows * (2 if guided else 1)):
+                        latents = self._denoise(drawing, one)
+                else:
+                    readings = [reading.asked(guided).tokens for reading in each]
+                    confinement = Confinement(self.bank, fields, readings) if fields else None
+                    latents = self._denoise(drawing, one, confinement)
                 for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
                     image = to_image(pixels)
                     if canvas is not None:

@@ -45,9 +45,14 @@ def fuses(mode: str, base: StableDiffusion, bank: AdapterBank, request: Generate
             f'The adapter "{moving[0]}" acts at some steps or in a part of the picture only, and fused '
             "weights are the same throughout. Draw in the mode bank (or auto)."
         )
+    if mode == "fused" and request.combine is not None:
+        raise ConfigError(
+            f'combine is "{request.combine}", which asks the base with each adapter alone, and fused weights '
+            "have all of them in. Draw in the mode bank (or auto)."
+        )
     if mode != "auto":
         return mode == "fused"
-    if moving or request.steps < FEWEST_STEPS or base.device.type != "cpu":
+    if moving or request.combine is not None or request.steps < FEWEST_STEPS or base.device.type != "cpu":
         return False  # on a card a fused call saves little, and how much memory is free changes
     size = bank.fused_size()
     return size is not None and 0 < size <= free_memory(base.device) * SHARE

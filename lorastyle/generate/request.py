@@ -22,6 +22,7 @@ CLIP_SKIP = (1, 12)
 MAX_HIRES = 4.0
 STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where they are left open
 MAX_ADAPTERS = 256
+COMBINE = ("composite",)
 _MOST_PROBLEMS = 20
 
 
@@ -67,6 +68,9 @@ class GenerateRequest:
     """Draw at the size asked for, then enlarge that many times and draw the details; 1 is off."""
     hires_strength: float | None = None
     """With `hires`: how much of the enlarged picture is drawn anew, above 0 up to 1; None is 0.4."""
+    combine: str | None = None
+    """How several adapters act together: None adds them up; "composite" asks the base once with each alone,
+    and averages the answers (LoRA Composite, Zhong et al. 2024, arXiv:2402.16843)."""
     number: int = 1
     """How many pictures."""
     clip_skip: int = 1
@@ -206,6 +210,16 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
             digest = values[key]
             good = isinstance(digest, str) and re.fullmatch(f"[0-9a-f]{{{count}}}", digest) is not None
             judge(key, good, f"{count} hex digits are needed")
+    if values.get("combine") is not None:
+        word = values["combine"]
+        judge("combine", word in COMBINE, f"{', '.join(COMBINE)} is allowed, or none to add adapters up")
+        adapters = values.get("adapters")
+        uses = cast("tuple[object, ...]", adapters) if isinstance(adapters, tuple) else ()
+        if masked := [use.name for use in uses if isinstance(use, AdapterUse) and use.mask]:
+            problems.append(
+                f"combine is {shortened(word)}, and the adapter {shortened(masked[0])} has a mask: take one "
+                "out."
+            )
     problems += _too_few_steps(values)
     if values.get("seed") is not None:
         number = values.get("number", 1)  # each further picture takes the next seed

@@ -137,6 +137,25 @@ class Residents:
         """Whether all of these are low rank, so that each sample can have a scale of its own."""
         return all(not self._bank.export(name).dense for _, name in self._named(uses))
 
+    def alone(self, uses: Sequence[AdapterUse]) -> dict[str, dict[str, float | dict[str, float]]]:
+        """{adapter: the scales of all that is attached, with it alone on}, for those that are used; nothing
+        where there are fewer than two of them.
+
+        Raises:
+            ConfigError: one is not low rank, and cannot have a scale of its own for each sample.
+        """
+        every = self.scales(uses)
+        used = {name: use for use, name in self._named(uses) if use.is_used}
+        if len(used) < 2:
+            return {}
+        for name, use in used.items():
+            if self._bank.export(name).dense:
+                raise ConfigError(
+                    f'The adapter "{use.name}" is not low rank: it changes weights, which all answers share, '
+                    "and cannot be asked alone. Leave out combine, or resize it to a low rank first."
+                )
+        return {name: {**dict.fromkeys(every, 0.0), name: every[name]} for name in used}
+
     def _named(self, uses: Sequence[AdapterUse]) -> list[tuple[AdapterUse, str]]:
         return [(use, self._attached[self._of_use[use]].name) for use in uses]
 

@@ -105,17 +105,20 @@ def denoise(
     guidance_rescale: float = 0.0,
     start: Start | None = None,
     around: Around | None = None,
+    voices: int = 1,
     before_step: Callable[[int, int], object] | None = None,
     on_step: OnLatents | None = None,
 ) -> Tensor:
     """Latents (b, c, height/8, width/8), as the UNet knows them.
 
     Args:
-        words, unwanted: of b prompts and b negatives.
+        words, unwanted: of b prompts and b negatives, or of b for each of the voices.
         scheduler: a fresh one; see `build_scheduler`.
         generators: b CPU generators, one for each picture's noise.
         size: (height, width) in pixels.
         guidance: at 1 and below, `unwanted` is not asked for.
+        voices: how often the UNet is asked about each picture, by words and rows of its batch that differ;
+            the answers are averaged.
         before_step: called before each step as (its number from 0, how many there are).
         on_step: called after each step; what it raises ends the loop.
     """
@@ -140,11 +143,12 @@ def denoise(
         for i, t in enumerate(times):
             if before_step is not None:
                 before_step(i, len(times))
-            x = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
+            x = scheduler.scale_model_input(torch.cat([latents] * voices * (2 if guided else 1)), t)
             answer = base.predict(x, t.expand(len(x)), embeds, concat=concat)
             if guided:
                 plain, asked = answer.chunk(2)
                 answer = rescaled(plain + guidance * (asked - plain), asked, guidance_rescale)
+            answer = answer.unflatten(0, (voices, -1)).mean(0) if voices > 1 else answer
             latents = scheduler.step(answer, t, latents, return_dict=False, **chance)[0]
             if picture is not None and start is not None and start.mask is not None:
                 last = i + 1 == len(times)

@@ -23,7 +23,8 @@ def together(
     groups: dict[object, list[int]] = {}
     for number, request in enumerate(requests):
         plain = not any(use.by_step or use.blocks or use.mask for use in request.adapters)
-        fits = plain and request.init is None and request.hires == 1 and low_rank(request.adapters)
+        alone = request.init is not None or request.hires != 1 or request.combine is not None
+        fits = plain and not alone and low_rank(request.adapters)
         size, guided = (request.width, request.height), (request.guidance, request.guidance_rescale)
         key = (size, request.steps, request.scheduler, guided) if fits else number
         groups.setdefault(key, []).append(number)

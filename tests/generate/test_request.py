@@ -24,6 +24,7 @@ FULL = GenerateRequest(
     mask_hash="ba9876543210",
     hires=2.0,
     hires_strength=0.4,
+    combine="composite",
     clip_skip=2,
     width=64,
     height=128,
