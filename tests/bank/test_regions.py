@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,25 +14,11 @@ from lorastyle.bank.layers import GatedLayer
 from lorastyle.bank.regions import Regions
 from lorastyle.errors import AdapterError
 from tests.bank.adapters import random_adapter, same_bits
-from tests.tiny import tiny_pipeline
 
 GRID = (8, 8)
 EVERYWHERE, NOWHERE = torch.ones(GRID), torch.zeros(GRID)
 LEFT = torch.zeros(GRID)
 LEFT[:, :4] = 1
-
-
-@pytest.fixture
-def unet() -> Iterator[nn.Module]:
-    yield tiny_pipeline().unet.eval().requires_grad_(False)
-
-
-@pytest.fixture
-def bank(unet: nn.Module) -> AdapterBank:
-    bank = attach(unet)
-    for i, rank in enumerate((4, 3)):
-        bank.add(random_adapter(f"a{i}", {"unet": unet}, ["all"], rank=rank, seed=i))
-    return bank
 
 
 def words(unet: Any, seed: int = 1, samples: int = 2) -> Tensor:
