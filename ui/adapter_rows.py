@@ -12,7 +12,7 @@ from lorastyle.errors import AdapterError
 
 from .number_box import number_box
 from .shelf import Card, Cards
-from .slots import SLIDER, SLOTS, Memory, Row, on_slider, remember, rows_of, with_trigger
+from .slots import SCALE, SLIDER, SLOTS, Memory, Row, on_slider, remember, rows_of, with_trigger
 from .stage import bullets, message
 from .studio import Studio
 from .visiting import Visit
@@ -154,10 +154,9 @@ def _slot(i: int) -> dict[str, Any]:
                 min_width=100,
                 elem_id=f"slider{i}",
             )
-            # Without ends: an update makes gradio's own box of it anew, which would refuse what lies beyond.
             made["scale"] = number_box(
-                1, step=0.05, show_label=False, container=False, min_width=70, elem_id=f"scale{i}",
-                label="Scale",
+                1, minimum=SCALE[0], maximum=SCALE[1], step=0.05, show_label=False, container=False,
+                min_width=70, elem_id=f"scale{i}", label="Scale",
             )  # fmt: skip
     return made
 

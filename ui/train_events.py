@@ -83,6 +83,7 @@ class TrainEvents:
         fields, parts = self._fields, self._parts
         seen = [tray, plan, fields.name, fields.trigger, fields.shows]
         drop.upload(self.add, [drop, *fields.all], [drop, *seen], api_visibility="private")
+        drop.upload(lambda: "", None, problem, **_QUIET)
         tray.click(self.remove, fields.all, seen, **_QUIET)
         gr.on(
             [

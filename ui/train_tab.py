@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from .number_box import number_box
 from .train_events import Fields, RunParts, TrainEvents
 from .train_view import run
 from .trainings import NAMED, Trainings, suggested_trigger
@@ -86,12 +87,11 @@ def _fields() -> Fields:
             min_width=140,
         )
     with gr.Accordion("Advanced", open=False, elem_id="train-more"), gr.Row():
-        steps = gr.Number(
-            label="Steps", placeholder="from the pictures", precision=0, elem_id="train-steps", min_width=140
+        settings: dict[str, Any] = {"whole": True, "min_width": 140}
+        steps = number_box(
+            None, label="Steps", placeholder="from the pictures", elem_id="train-steps", **settings
         )
-        rank = gr.Number(
-            label="Rank", placeholder="from the base", precision=0, elem_id="train-rank", min_width=140
-        )
+        rank = number_box(None, label="Rank", placeholder="from the base", elem_id="train-rank", **settings)
     return Fields(name, trigger, kind, shows, steps, rank)
 
 

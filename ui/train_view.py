@@ -81,7 +81,7 @@ def run(status: RunStatus | None) -> str:
 
 
 def _end(status: RunStatus) -> str:
-    warnings = [text for text in status.warnings if not text.startswith("Stopped at step")]
+    warnings = [_names_only(status, w) for w in status.warnings if not w.startswith("Stopped at step")]
     said = bullets("note", "Note", warnings)
     if status.error:
         on = " Go on from its checkpoint." if status.can_resume else ""

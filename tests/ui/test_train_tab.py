@@ -82,8 +82,11 @@ def test_from_pictures_to_a_run_that_outlives_the_page(
     broken = tmp_path / "<img src=x onerror=alert(1)>.png"
     broken.write_bytes(b"no picture")
     (tmp_path / "cat.txt").write_text("a <b>cat</b> {{value}} ${value}")
+    page.click("#train-start")
+    page.wait_for_selector("#train-problem :text('There are no pictures yet')")
     drop(watched, *(SAMPLES / f"{name}.png" for name in ("cat", "owl", "castle", "guitar")))
     page.wait_for_selector(".lt-used")
+    page.wait_for_selector("#train-problem [role=alert]", state="detached")
     drop(watched, broken, tmp_path / "cat.txt")
     page.wait_for_selector(".lt-left-out")
     assert page.inner_text(".lt-count").startswith("4 pictures to train on, 1 left out")
@@ -98,6 +101,11 @@ def test_from_pictures_to_a_run_that_outlives_the_page(
     assert "cannot be a name" in page.inner_text("#train-problem") and not list(library.iterdir())
     page.fill("#train-name input, #train-name textarea", "my ink")
     page.click("#train-more button")
+    page.focus("#train-rank input")
+    page.focus("#train-steps input")
+    page.fill("#train-steps input", "300")
+    page.wait_for_function("document.querySelector('#train-plan').innerText.includes('300, 4 pictures each')")
+    assert page.input_value("#train-rank input") == ""  # gradio's own would say 0
     page.fill("#train-steps input", "400")
     page.fill("#train-rank input", "4")
     page.locator("#train-rank input").blur()
