@@ -19,6 +19,7 @@ class Family:
     text_width: int | None  # input width of attn2.to_k, where it tells this family from the others
     ss_base: str  # value of ss_base_model_version, kohya's word
     architecture: str  # value of modelspec.architecture, without "/lora"
+    drawn: bool = True  # whether lorastyle has bases of it
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -30,8 +31,8 @@ FAMILIES: Mapping[str, Family] = {
         Family("sd1", "Stable Diffusion 1.x", 768, "sd_v1", "stable-diffusion-v1"),
         Family("sd2", "Stable Diffusion 2.x", 1024, "sd_v2", "stable-diffusion-v2-512"),
         Family("sdxl", "Stable Diffusion XL", 2048, "sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
-        Family("sd3", "Stable Diffusion 3", None, "sd3_m", "stable-diffusion-3-m"),
-        Family("flux", "Flux", None, "flux1", "flux-1-dev"),
+        Family("sd3", "Stable Diffusion 3", None, "sd3_m", "stable-diffusion-3-m", drawn=False),
+        Family("flux", "Flux", None, "flux1", "flux-1-dev", drawn=False),
     )
 }
 

@@ -87,8 +87,9 @@ class GenerateRequest:
         problems = _request_problems({f.name: getattr(self, f.name) for f in fields(self)})
         if problems:
             raise ConfigError(problems)
-        if self.guidance is not None:
-            object.__setattr__(self, "guidance", float(self.guidance))
+        for key in ("guidance", "guidance_rescale", "strength", "hires", "hires_strength"):
+            if getattr(self, key) is not None:  # 1 and 1.0 are one request: one hash, the same bytes recorded
+                object.__setattr__(self, key, float(getattr(self, key)))
         if self.scheduler is not None:
             object.__setattr__(self, "scheduler", scheduler_name(self.scheduler))
 

@@ -236,6 +236,11 @@ def other_family(adapter: str, made_for: str | None, family: str, base: str) -> 
     """Why an adapter made for one family does not fit a base of another; None where it may."""
     if made_for is None or made_for == family:
         return None
+    if made_for in FAMILIES and not FAMILIES[made_for].drawn:
+        return (
+            f'The adapter "{adapter}" was made for {_title(made_for)}, which lorastyle does not draw with: '
+            "only with Stable Diffusion 1, 2 and XL. Use it in ComfyUI, or with diffusers."
+        )
     return (
         f'The adapter "{adapter}" was made for {_title(made_for)}; the base "{base}" is '
         f"{_title(family)}. Use it with a base of its own family."

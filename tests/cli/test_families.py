@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
+from torch import zeros
 
 from lorastyle.bases import peek_family
 from tests.original import made, write_original
@@ -64,3 +66,11 @@ def test_an_inpainting_base_is_told_on_the_first_line(
     assert (said.code, said.out.splitlines()[0]) == (0, f"base: {tiny_folder}")
     said = lorastyle("train", "--images", pictures, "--base", tmp_path / "nine")
     assert said.code == 1 and "is an inpainting model" in said.err and "sibling" in said.err
+
+
+def test_an_adapter_of_a_family_without_bases_is_refused(lorastyle: Run, tiny_base: str) -> None:
+    name = "lora_unet_joint_blocks_0_x_block_attn_qkv"
+    file = Path("tall.safetensors")
+    save_file({f"{name}.lora_down.weight": zeros(4, 8), f"{name}.lora_up.weight": zeros(8, 4)}, file)
+    said = lorastyle("generate", "a cat", "-a", file)
+    assert said.code == 1 and "Stable Diffusion 3, which lorastyle does not draw with" in said.err

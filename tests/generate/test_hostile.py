@@ -98,6 +98,25 @@ def test_keys_that_nobody_knows_get_a_short_remark(tmp_path: Path, keys: dict[st
     assert len(remarks) == 1 and len(remarks[0]) < 200
 
 
+def test_one_request_is_recorded_in_one_way() -> None:
+    whole = GenerateRequest("a", guidance=3, guidance_rescale=1, init="x.png", strength=1, hires=2)
+    real = GenerateRequest("a", guidance=3.0, guidance_rescale=1.0, init="x.png", strength=1.0, hires=2.0)
+    assert json.dumps(whole.to_dict()) == json.dumps(real.to_dict())
+
+
+def test_a_picture_that_is_cut_off(tmp_path: Path) -> None:
+    whole = png(tmp_path / "a.png").read_bytes()
+    with pytest.raises(PictureError, match="there is no request in this picture"):
+        read_request(whole)
+    with pytest.raises(PictureError, match="the file is cut off"):
+        read_request(whole[: len(whole) // 2])
+
+
+def test_json_without_an_end(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="nested too deep"):
+        read_request(png(tmp_path / "a.png", lorastyle="[" * 50_000 + "]" * 50_000))
+
+
 @pytest.mark.parametrize("version", [True, 10**3000, "1", None])
 def test_versions_that_are_none(tmp_path: Path, version: object) -> None:
     text = json.dumps({"version": version, "request": {"prompt": "a"}})

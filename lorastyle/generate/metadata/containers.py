@@ -93,6 +93,8 @@ def _png(file: BinaryIO) -> dict[str, str]:
     for number in range(_MOST_PARTS):
         head = file.read(8)
         if len(head) < 8:  # cut off; what came before is whole
+            if not texts:
+                raise PictureError("the file is cut off. Download or copy the picture again.")
             break
         length, kind = struct.unpack(">I4s", head)
         if number == 0 and (length, kind) != (13, b"IHDR"):

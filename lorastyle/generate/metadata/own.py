@@ -74,7 +74,9 @@ def read_json(text: str, what: str) -> object:
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise PictureError(f"its {what} text is JSON nested too deep to be settings.") from error
+    except ValueError as error:
         raise PictureError(f"its {what} text is not valid JSON ({str(error)[:200]}).") from error
 
 
