@@ -23,6 +23,7 @@ from .visiting import Visit
 _FAILED = message(
     "error", "Nothing was drawn.", "Try again in a while; the terminal that lorastyle runs in says more."
 )
+_TAKEN_BACK = message("note", "Stopped before its turn.", "Draw is free again once the queue is at it.")
 MOST_KEPT = 60  # pictures in the gallery; all of them stay in the folder
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -78,7 +79,7 @@ class DrawEvents:
         run.then(self.end, self._history, [parts.go, parts.stop, self._chosen, *self._details], **_QUIET)
         # gradio's `then` is not run after what it could not hand on: a full queue, a failure of ours.
         run.failure(self.fail, None, [parts.go, parts.stop, parts.stage], **_QUIET)
-        parts.stop.click(self.stop, None, parts.stop, **_QUIET)
+        parts.stop.click(self.stop, None, [parts.stop, parts.stage], **_QUIET)
         parts.gallery.select(self.look, self._history, [self._chosen, *self._details], **_QUIET)
         seed = [self._fields.by_name["seed"], self._fields.by_name["locked"]]
         parts.reuse.click(self.reuse, [self._history, self._chosen], seed, **_QUIET)
@@ -128,10 +129,11 @@ class DrawEvents:
         """The drawing never came, or broke off: Draw can be pressed again."""
         return [gr.Button(interactive=True), gr.Button("Stop", interactive=False), _FAILED]
 
-    def stop(self, request: gr.Request) -> Any:
+    def stop(self, request: gr.Request) -> list[Any]:
         """Outside of the queue, so that it acts at once."""
-        self._visit(request).stop()
-        return gr.Button("Stopping …", interactive=False)
+        begun = self._visit(request).stop()
+        shown = gr.skip() if begun else _TAKEN_BACK
+        return [gr.Button("Stopping …", interactive=False), shown]
 
     def look(self, history: tuple[Drawn, ...], event: gr.SelectData, request: gr.Request) -> list[Any]:
         """A picture of the gallery was clicked."""

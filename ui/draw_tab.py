@@ -10,7 +10,8 @@ import gradio as gr
 from .adapter_rows import AdapterRows
 from .draw_events import DrawEvents, Parts
 from .fields import Fields, basics, details, words
-from .form import Form
+from .form import Base, Form
+from .kept import Kept
 from .start_fields import StartFields
 from .studio import Studio
 from .visiting import Visit
@@ -21,6 +22,7 @@ class DrawTab:
     """What the page wires to its own events: `rows.refresh` reads the library anew."""
 
     rows: AdapterRows
+    kept: Kept
 
     def refresh_on(self, *triggers: Any) -> None:
         """Read the library anew whenever one of these events happens."""
@@ -67,7 +69,7 @@ def draw_tab(studio: Studio, visit: Visit) -> DrawTab:
             )
             remarks = gr.HTML(elem_id="remarks")
         with gr.Column(scale=6, min_width=320, elem_classes="ls-right"):
-            stage = gr.HTML(_WELCOME, elem_id="stage")
+            stage = gr.HTML(_welcome(studio.base), elem_id="stage")
             slider = gr.ImageSlider(
                 label="Without | with adapters", visible=False, type="filepath", elem_id="slider", height=420
             )
@@ -93,11 +95,18 @@ def draw_tab(studio: Studio, visit: Visit) -> DrawTab:
                 elem_id="command",
             )
     parts = Parts(go, stop, compare, drop, remarks, stage, slider, gallery, reuse, command)
-    DrawEvents(studio, visit, Fields(made), rows, start, parts).wire()
-    return DrawTab(rows)
+    fields = Fields(made)
+    DrawEvents(studio, visit, fields, rows, start, parts).wire()
+    return DrawTab(rows, Kept(studio, visit, fields, rows, remarks))
 
 
-_WELCOME = (
-    '<div class="ls-welcome"><p>Your pictures appear here.</p>'
-    "<p>Write what to draw, and press <b>Draw</b> or <kbd>Ctrl</kbd> + <kbd>Enter</kbd>.</p></div>"
-)
+def _welcome(base: Base) -> str:
+    own = (
+        "<p>The base that is built in draws small icons. For photographs and paintings, start the page with "
+        "another: <code>lorastyle ui --base FILE</code>.</p>"
+    )
+    return (
+        '<div class="ls-welcome"><p>Your pictures appear here.</p>'
+        "<p>Write what to draw, and press <b>Draw</b> or <kbd>Ctrl</kbd> + <kbd>Enter</kbd>.</p>"
+        f"{own if base.name == 'embedded' else ''}</div>"
+    )

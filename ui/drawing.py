@@ -87,10 +87,10 @@ class Drawing:
         self._view = View()
         self._changed = threading.Condition()
         self._began = time.monotonic()
+        self._worker = threading.Thread(target=self._work, name="lorastyle-drawing", daemon=True)
 
     def __iter__(self) -> Iterator[View]:
-        worker = threading.Thread(target=self._work, name="lorastyle-drawing", daemon=True)
-        worker.start()
+        self._worker.start()
         try:
             view: View | None = None
             while view is None or not view.over:
@@ -102,7 +102,12 @@ class Drawing:
                 view = now
         finally:
             self._stop.set()
-            worker.join()
+            self._worker.join()
+
+    def join(self) -> None:
+        """Until it is over."""
+        if self._worker.is_alive():
+            self._worker.join()
 
     def _show(self, **changes: object) -> None:
         with self._changed:

@@ -110,9 +110,9 @@ def strength(form: Form) -> dict[str, Any]:
     }  # fmt: skip
 
 
-BY_LOT = -1  # as in A1111; an empty box would show 0
+RANDOM = -1  # as in A1111
 LIMITS: dict[str, tuple[str, float, float]] = {
-    "seed": ("Seed (-1: by lot)", BY_LOT, 2**53 - 1),
+    "seed": ("Seed (-1: random)", RANDOM, 2**53 - 1),
     "number": ("Pictures", 1, MOST_PICTURES),
     "width": ("Width", 16, MOST_PIXELS),
     "height": ("Height", 16, MOST_PIXELS),
@@ -135,7 +135,7 @@ def read(values: Sequence[Any], adapters: Sequence[tuple[str, Row]], base: Base)
     """
     first = Form.empty(base)
     given: dict[str, Any] = dict(zip(NAMES, values, strict=True))
-    if given["seed"] == BY_LOT:
+    if given["seed"] == RANDOM:
         given["seed"] = None
     problems = [
         f"{label} is {given[name]:g}; {low:g} to {high:g} can be drawn here."
@@ -156,7 +156,7 @@ def shown(form: Form) -> list[Any]:
 
 
 def _seed(form: Form) -> int:
-    return BY_LOT if form.seed is None else form.seed
+    return RANDOM if form.seed is None else form.seed
 
 
 def _whole(id: str, value: int | None, *, step: int = 1, placeholder: str = "") -> Any:

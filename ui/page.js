@@ -4,6 +4,9 @@ window.lorastyle = {
     const dark = document.body.classList.toggle("dark");
     localStorage.setItem("lorastyle-shade", dark ? "dark" : "light");
   },
+  // What stands in the fields, for this tab alone. Fields tell of themselves before what was kept is read.
+  keep(values) { if (this.read) sessionStorage.setItem("lorastyle-draw", JSON.stringify(values)); },
+  kept() { this.read = true; return sessionStorage.getItem("lorastyle-draw") ?? ""; },
 };
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +78,14 @@ class Options:
         return {"hosts": {*LOOPBACK, *own, *shared, *self.hosts}, "addresses": self.listen}
 
 
-def serve(options: Options) -> list[str]:
-    """Load the base, and serve the page until Ctrl-C. Returns the names of trainings that go on without it.
+def serve(options: Options, wait: Callable[[str, str | None], None]) -> list[str]:
+    """Load the base, and serve the page until `wait` returns. Drawings end then; trainings go on without it.
+
+    Args:
+        wait: called with the page's address, and the one for others where it is shared.
+
+    Returns:
+        The names of trainings that go on.
 
     Raises:
         BaseError: the base cannot be loaded.
@@ -95,7 +102,15 @@ def serve(options: Options) -> list[str]:
         shelf = Shelf(folders, base.family, base.name)
         studio = Studio(Engine(base), shelf, out=out, notes=notes, base_flag=flag)
         trainings = Trainings(folders[0], lambda: base)
-        launch(options, studio, trainings, visitors)
+        page = launch(options, studio, trainings, visitors)
+        try:
+            wait(page.local_url, page.share_url)
+        finally:
+            visitors.leave_all()
+            studio.wait()  # a thread inside of torch while Python ends would crash it
+            page.server.force_exit = True  # open pages ask for news for ever,
+            logging.getLogger("uvicorn.error").disabled = True  # and each would be told of with a traceback
+            page.close(verbose=False)
         return trainings.active()
 
 
@@ -127,10 +142,8 @@ def prepare_environment() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
-def launch(
-    options: Options, studio: Studio, trainings: Trainings, visitors: Visitors, *, wait: bool = True
-) -> Any:
-    """Serve the page, until Ctrl-C where `wait` is true. Returns its `gradio.Blocks`, which has `close()`.
+def launch(options: Options, studio: Studio, trainings: Trainings, visitors: Visitors) -> Any:
+    """Serve the page from threads of its own. Returns its `gradio.Blocks`, which has `close()`.
 
     Raises:
         ConfigError: gradio is missing, or no port is free.
@@ -166,8 +179,8 @@ def launch(
             pwa=False,
             mcp_server=False,
             allowed_paths=[],
-            quiet=not wait,
-            prevent_thread_lock=not wait,
+            quiet=True,
+            prevent_thread_lock=True,
         )
     except OSError as error:
         raise ConfigError(f"The page cannot be served ({error}). Name another --port.") from error

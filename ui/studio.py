@@ -38,6 +38,7 @@ class Studio:
         self.base = Base(base.name, base.resolution, base.guidance, base.guidance_rescale)
         self.shelf = shelf
         self._engine, self._out, self._notes, self._base_flag = engine, out, notes, base_flag
+        self._under_way: set[Drawing] = set()
 
     def cards(self, visitor: Visitor) -> dict[str, Card]:
         """What this visitor can draw with: own uploads first."""
@@ -78,11 +79,19 @@ class Studio:
             def save(picture: Picture, kept: bool) -> Path:
                 return self._save(visitor, picture, kept)
 
-            for view in Drawing(
-                self._engine, request, save=save, stop=stop, notes=self._notes, compare=compare
-            ):
-                error = _named(view.error, starts) if view.error else None
-                yield replace(view, error=error, notes=(*told, *view.notes))
+            drawing = Drawing(self._engine, request, save=save, stop=stop, notes=self._notes, compare=compare)
+            self._under_way.add(drawing)
+            try:
+                for view in drawing:
+                    error = _named(view.error, starts) if view.error else None
+                    yield replace(view, error=error, notes=(*told, *view.notes))
+            finally:
+                self._under_way.discard(drawing)
+
+    def wait(self) -> None:
+        """Until nothing is drawn any more."""
+        for drawing in list(self._under_way):
+            drawing.join()
 
     def command(self, visitor: Visitor, request: GenerateRequest) -> str:
         """The command line that draws `request`; uploads and pictures to start from are named

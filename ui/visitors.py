@@ -56,11 +56,12 @@ class Visitor:
             with self._lock:
                 self._stops.discard(stop)
 
-    def stop(self) -> None:
-        """Stop what this visitor draws."""
+    def stop(self) -> bool:
+        """Stop what this visitor draws. Returns whether any of it had begun."""
         with self._lock:
             for stop in (*self._stops, *filter(None, (self._waiting,))):
                 stop.set()
+            return bool(self._stops)
 
     def take_in(self, file: Path, judge: Callable[[Path, str], Card | Refused]) -> Card | Refused:
         """Move an uploaded file into this visitor's folder, under an id that nobody can guess.
@@ -132,6 +133,11 @@ class Visitors:
             visitor = self._here.pop(key, None)
         if visitor is not None:
             visitor.leave()
+
+    def leave_all(self) -> None:
+        """The page is served no more."""
+        for key in list(self._here):
+            self.leave(key)
 
 
 def _plain(stem: str) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C that lets the step at hand end."""
+"""Ctrl-C and SIGTERM that let the step at hand end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def gentle() -> Generator[threading.Event]:
-    """Inside, the first Ctrl-C sets the event, and a second one acts as it always does.
+    """Inside, the first Ctrl-C or SIGTERM sets the event, and a second one acts as it always does.
 
     Signals are heard in the main thread only; elsewhere nothing sets the event.
     """
@@ -19,14 +19,19 @@ def gentle() -> Generator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def heard(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
+        restore()
         asked.set()
 
-    signal.signal(signal.SIGINT, heard)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, heard)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .console import base_line, say
+from .interrupt import gentle
 from .names import Whole, check_out
 
 
@@ -55,5 +56,14 @@ def ui(
     )
     check_out(out / "picture.png")
     say(base_line(base))
-    for name in serve(options):
+    for name in serve(options, _until_interrupted):
         say(f"{name} is being trained, and that goes on. To stop it: lorastyle ui, and Stop in its Train tab")
+
+
+def _until_interrupted(address: str, shared: str | None) -> None:
+    say(f"the page: {address}")
+    if shared:
+        say(f"for others: {shared}")
+    say("Ctrl-C ends it")
+    with gentle() as asked:
+        asked.wait()

@@ -298,24 +298,25 @@ def test_a_preview_that_cannot_be_written_stops_no_drawing(
     assert said.err.count("note:") == 1 and "No space left on device); drawing goes on" in said.err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_after_the_step_and_keeps_what_is_finished(
-    lorastyle: Run, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, lorastyle: Run, tiny_base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lorastyle.generate.Engine", partial(Engine, batch_size=1), raising=False)
-    before, steps = signal.getsignal(signal.SIGINT), list[int]()
+    before, steps = signal.getsignal(number), list[int]()
     update = Steps.update
 
     def interrupt(self: Steps, what: str, done: int, total: int, detail: str = "") -> None:
         update(self, what, done, total, detail)
         steps.append(done)
         if done == 3:  # the first of the second picture
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     monkeypatch.setattr(Steps, "update", interrupt)
     said = lorastyle("generate", "a cat", *QUICK, "-n", 3, "--memory", "fast")
     assert (said.code, said.err) == (130, "error: stopped: 1 of 3 pictures are drawn and kept\n")
     assert steps == [1, 2, 3] and [file.name for file in Path("pictures").iterdir()] == ["a-cat-7.png"]
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_a_second_ctrl_c_does_not_wait(

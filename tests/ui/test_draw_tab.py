@@ -39,7 +39,7 @@ def url(studio: Studio, engine: Engine, make_adapter: MakeAdapter, tmp_path: Pat
     prepare_environment()
     with private_folder() as private:
         trainings = Trainings(tmp_path / "trained", lambda: engine.base)
-        page = launch(Options(), studio, trainings, Visitors(private), wait=False)
+        page = launch(Options(), studio, trainings, Visitors(private))
         yield page.local_url
         page.close(verbose=False)
 
@@ -96,6 +96,20 @@ def draw(watched: Watched, out: Path) -> bytes:
     (new,) = set(out.glob("*.png")) - before
     with Image.open(new) as image:
         return image.tobytes()
+
+
+def upload(watched: Watched, *files: Path) -> None:
+    with watched.page.expect_file_chooser() as chooser:
+        watched.page.click("#upload")
+    chooser.value.set_files([str(file) for file in files])
+
+
+def start_anew(watched: Watched) -> None:
+    """Load the page as in a new tab of the browser."""
+    watched.page.evaluate("sessionStorage.clear(); window.lorastyle.keep = () => {}")
+    watched.page.reload()
+    watched.page.wait_for_selector("#go")
+    assert value(watched, "prompt") == ""
 
 
 def test_boxes_may_be_emptied_and_are_checked(watched: Watched, tmp_path: Path) -> None:
@@ -219,6 +233,40 @@ def test_sliders_change_the_picture_and_keep_their_values(watched: Watched, tmp_
     assert str(tmp_path) not in page.content()
 
 
+def test_what_stands_in_the_page_outlives_a_reload(
+    watched: Watched, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    page, out = watched.page, tmp_path / "out"
+    write(watched, "prompt", "a cat <b>'\"")
+    write(watched, "steps", "3")
+    pick(watched, "cat", 0)
+    pick(watched, "ink", 1)
+    write(watched, "scale1", "-0.35")
+    page.uncheck("#on0 input")
+    page.check("#compare input")
+    page.uncheck("#compare input")
+    first = draw(watched, out)
+    seed = value(watched, "seed")
+    page.reload()
+    page.wait_for_selector("#row1:has-text('ink')")
+    fields = [value(watched, field) for field in ("prompt", "steps", "seed", "scale0", "scale1")]
+    assert fields == ["a cat <b>'\"", "3", seed, "1", "-0.35"]
+    assert not page.is_checked("#on0 input") and not page.is_checked("#locked input")
+    page.check("#locked input")
+    assert draw(watched, out) == first
+
+    file = make_adapter("mine", seed=3)
+    upload(watched, file)
+    page.wait_for_selector("#row2:has-text('mine (uploaded)')")
+    page.reload()
+    page.wait_for_selector("#remarks :text('upload them again')")
+    assert page.is_hidden("#row2") and value(watched, "scale1") == "-0.35"
+    page.evaluate("sessionStorage.setItem('lorastyle-draw', '[[1,2'); window.lorastyle.keep = () => {}")
+    page.reload()
+    page.wait_for_selector("#go")
+    assert value(watched, "prompt") == "" and page.is_hidden("#row0")
+
+
 def test_a_dropped_picture_restores_its_settings_and_draws_itself(watched: Watched, tmp_path: Path) -> None:
     page, out = watched.page, tmp_path / "out"
     write(watched, "prompt", "a cat")
@@ -228,9 +276,7 @@ def test_a_dropped_picture_restores_its_settings_and_draws_itself(watched: Watch
     first = draw(watched, out)
     (picture,) = out.glob("*.png")
     seed = value(watched, "seed")
-    page.reload()
-    page.wait_for_selector("#go")
-    assert value(watched, "prompt") == ""
+    start_anew(watched)
     page.set_input_files("#drop input[type=file]", str(picture))
     page.wait_for_selector("#remarks [role=status]")
     assert page.inner_text("#remarks") == "Settings restored."
@@ -299,8 +345,7 @@ def test_a_picture_to_start_from_and_a_mask(watched: Watched, tmp_path: Path) ->
     page.wait_for_selector("#init-shown:has-text('my start.png')")
     assert page.inner_text("#remarks") == "Settings restored." and value(watched, "strength") == "0.3"
     assert draw(watched, out) == inside
-    page.reload()
-    page.wait_for_selector("#go")
+    start_anew(watched)
     page.set_input_files("#drop input[type=file]", str(picture))
     page.wait_for_selector("#remarks :text('my start.png')")
     page.wait_for_selector("#remarks :text('half.png')")
@@ -330,9 +375,7 @@ def test_an_uploaded_adapter_gets_a_row(watched: Watched, make_adapter: MakeAdap
     file = make_adapter("mine", seed=3)
     wrong = tmp_path / "wrong.safetensors"
     wrong.write_bytes(b"\xff" * 40)
-    with page.expect_file_chooser() as chooser:
-        page.click("#upload")
-    chooser.value.set_files([str(file), str(wrong)])
+    upload(watched, file, wrong)
     page.wait_for_selector("#row0:has-text('mine (uploaded)')")
     page.wait_for_selector("#adapters-note :text('wrong')")
     write(watched, "prompt", "a cat")
