@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         places,
         read_weighted,
     )
+    from .readers import Verdict, judge_readers
     from .report import AdapterWarning, LoadReport
     from .resize import Resized, ResizedFile, Shrunk, resize_adapter, shrink
     from .save import TooManyBytes, save_adapter
@@ -119,6 +120,7 @@ __all__ = [
     "TensorEntry",
     "TooManyBytes",
     "Update",
+    "Verdict",
     "Weighted",
     "adapter_files",
     "adapter_folder_files",
@@ -138,6 +140,7 @@ __all__ = [
     "inspect_adapter",
     "is_adapter_folder",
     "is_finite",
+    "judge_readers",
     "known_modules",
     "leads_to",
     "load_adapter",
@@ -166,7 +169,7 @@ __all__ = [
     "write_sidecars",
 ]
 
-_NEEDS_TORCH = {
+_LATE = {  # modules that need torch, or that few callers need
     "Adapter": "adapter",
     "AdapterWarning": "report",
     "BadTensor": "health",
@@ -206,6 +209,7 @@ _NEEDS_TORCH = {
     "Spectrum": "lowrank",
     "TooManyBytes": "save",
     "Update": "updates",
+    "Verdict": "readers",
     "Weighted": "merging",
     "check_parts": "merging",
     "compare_adapters": "compare",
@@ -216,6 +220,7 @@ _NEEDS_TORCH = {
     "extract": "extracting",
     "free_target": "convert",
     "is_finite": "lowrank",
+    "judge_readers": "readers",
     "known_modules": "convert",
     "load_adapter": "load",
     "load_adapter_report": "load",
@@ -236,9 +241,9 @@ _NEEDS_TORCH = {
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them
 
     def __getattr__(name: str) -> object:
-        if name not in _NEEDS_TORCH:
+        if name not in _LATE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+        value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
         globals()[name] = value
         return value
 

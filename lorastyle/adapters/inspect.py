@@ -19,6 +19,7 @@ from .info import AdapterInfo, read_info
 from .load import Modules, component_of
 from .look import Look, look_at
 from .matching import group_tensors
+from .readers import Verdict, judge_readers
 from .shares import Share, by_block, by_component
 from .source import Source, open_sources
 from .standing import sticking_out
@@ -54,6 +55,7 @@ class Inspection:
         biases: {module: norm of what is added to its bias}.
         unmeasured: {algorithm: modules}, of those whose update depends on the base's weight, or is too
             large to form.
+        readers: what other programs make of the file.
     """
 
     info: AdapterInfo
@@ -69,6 +71,7 @@ class Inspection:
     biases: Mapping[str, float]
     unmeasured: Mapping[str, int]
     words: tuple[InspectedWord, ...]
+    readers: tuple[Verdict, ...]
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -87,6 +90,7 @@ class Inspection:
             "biases": dict(self.biases),
             "unmeasured": dict(self.unmeasured),
             "words": [asdict(word) for word in self.words],
+            "readers": [asdict(verdict) for verdict in self.readers],
             "modules": [_module(look) for look in self.modules],
         }
 
@@ -134,6 +138,7 @@ def inspect_adapter(
         biases={look.name: look.bias for look in looks if look.bias is not None},
         unmeasured=Counter(look.algorithm for look in looks if _unmeasured(look)),
         words=words,
+        readers=judge_readers(path),
     )
 
 

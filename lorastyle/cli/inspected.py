@@ -10,6 +10,7 @@ from lorastyle.adapters import family_title
 
 from .columns import columns, printable, room
 from .console import file_size
+from .other_programs import other_programs
 from .remarks import Line, counted, flaws, more, sized
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def told(found: Inspection, path: Path, *, every: bool) -> Iterator[Line]:
     yield from _table(found)
     yield "", None
     yield from flaws(found, every=every)
+    yield "", None
+    yield from other_programs(found, path, every=every)
+    yield "", None
     yield from more(found, path, every=every)
 
 

@@ -151,3 +151,37 @@ def test_a_peft_folder(lorastyle: Run, ink: Path) -> None:
     said = lorastyle("inspect", "folder")
     assert said.code == 0 and "peft names, 3 modules of LoRA" in said.out
     assert row(said, "unet")[2:] == row(lorastyle("inspect", "ink"), "unet")[2:]
+
+
+def test_what_other_programs_make_of_it(lorastyle: Run, ink: Path, tmp_path: Path) -> None:
+    said = lorastyle("inspect", "ink")
+    assert "Read whole, at its strength, by A1111, Forge, ComfyUI, diffusers" in said.out
+    assert "reads" not in said.out and "lorastyle convert" not in said.out
+    assert "by the rules of" in lorastyle("inspect", "ink", "--all").out
+
+    lorastyle("convert", ink, "dotted.safetensors", "--format", "diffusers")
+    said = lorastyle("inspect", "dotted.safetensors")
+    assert "Read whole, at its strength, by diffusers." in said.out
+    assert "A1111 reads nothing of it: names with dots are cut at the first dot" in said.out
+    assert "ComfyUI reads 1 of 3 modules, at its strength.\n  2 lost: attention is looked up" in said.out
+    assert "  lorastyle convert dotted.safetensors for-all.safetensors\n" in said.out
+    (found,) = json.loads(lorastyle("inspect", "dotted.safetensors", "--json").out)
+    states = {verdict["reader"]: (verdict["state"], verdict["strength"]) for verdict in found["readers"]}
+    assert states["ComfyUI"] == ("part", [1.0, 1.0]) and states["InvokeAI"] == ("none", None)
+    assert lorastyle("convert", "dotted.safetensors", "for-all.safetensors").code == 0
+    mended = lorastyle("inspect", "for-all.safetensors").out
+    assert "Read whole, at its strength, by A1111, Forge, ComfyUI, diffusers, InvokeAI, sd-scripts" in mended
+
+    tensors = safetensors.torch.load_file(ink)
+    module = next(key for key in tensors if key.endswith("attn1_to_q.alpha"))
+    write(tmp_path / "half.safetensors", {**tensors, module: tensors[module] / 2})
+    said = lorastyle("inspect", "half.safetensors")
+    assert "diffusers reads all of its 3 modules, at 0.5 to 1 times its strength." in said.out
+    name = "lora_unet_double_blocks_0_img_attn_qkv"
+    write(
+        tmp_path / "flux.safetensors",
+        {f"{name}.lora_down.weight": torch.ones(2, 8), f"{name}.lora_up.weight": torch.ones(8, 2)},
+    )
+    assert "sd-scripts, stable-diffusion.cpp): not judged: it is for Flux." in lorastyle(
+        "inspect", "flux.safetensors"
+    ).out.replace("\n  ", " ")

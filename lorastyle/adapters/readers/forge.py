@@ -1,0 +1,54 @@
+"""Forge: ComfyUI's key map of 2024; a file of which more than twelve tensors are left over is not loaded."""
+
+from __future__ import annotations
+
+from ..contents import FileModule
+from .key_map import ENDINGS, unmapped, unread
+from .reader import Reader, View
+from .spelled import is_lora, of_alpha, on_output_rows
+
+_MOST_LEFT = 12
+_UNREAD = frozenset({"scale", "row_magnitude", "up_bias", "bias", "bias_indices", "bias_values", "bias_size"})
+
+
+def _loses(view: View, module: FileModule) -> str | None:
+    roles = module.entries.keys()
+    for role, algorithm in (("weight", "IA3"), ("oft_blocks", "OFT"), ("oft_diag", "OFT")):
+        if role in roles:
+            return f"{algorithm} is not read"
+    if roles <= _UNREAD:
+        return "a bias is read as diff_b alone"
+    if "set_weight" in roles:
+        return "weights that replace the base's are not read"
+    return unmapped(view, module, lycoris=False, generic_text=False) or unread(module, ENDINGS)
+
+
+def _refuses(view: View) -> str | None:
+    left = len(view.others)
+    for module in view.modules:
+        lost = _loses(view, module) is not None
+        left += len(module.entries) if lost else len(module.entries.keys() & _UNREAD)
+    if left <= _MOST_LEFT:
+        return None
+    why = next((why for module in view.modules if (why := _loses(view, module))), "no layer has their names")
+    return f"more than {_MOST_LEFT} tensors would be left over ({left:,}), so none is loaded: {why}"
+
+
+def _changes(view: View, module: FileModule) -> str | None:
+    if on_output_rows(module):
+        return "DoRA magnitudes of outputs are taken for magnitudes of inputs"
+    if is_lora(module) and "row_magnitude" in module.entries:
+        return "DoRA magnitudes are read as dora_scale only"
+    if module.entries.keys() & {"up_bias", "bias", "bias_values"}:
+        return "the bias is not read"
+    return None
+
+
+READER = Reader(
+    "Forge",
+    "stable-diffusion-webui-forge of 2025, sd_forge_lora/networks.py and comfyui_lora_collection/lora.py",
+    _loses,
+    lambda view, module: of_alpha(module),
+    _refuses,
+    _changes,
+)

@@ -1,0 +1,87 @@
+"""What the readers' rules ask of a module's name, however it is spelled."""
+
+from __future__ import annotations
+
+import re
+
+from ..contents import FileModule
+
+_FLAT = ("lora_unet_", "oft_unet_", "lycoris_", "lora_te_", "lora_te1_", "lora_te2_")
+_ATTENTION = re.compile(r"attn[12]_(?:processor_)?to_(?:q|k|v|out(?:_0)?)$")
+_FUSED = re.compile(r"(.*_self_attn_)(?:q|k|v|out)_proj$")
+_STABILITY = ("input_blocks_", "middle_block_", "output_blocks_", "time_embed_", "label_emb_", "out_")
+_EMBEDDINGS = ("time_embed", "add_embedding", "label_emb")
+_ENDS = ("conv_in", "conv_out", "conv_norm_out", "input_blocks_0_0", "out_0", "out_2")
+LORA = frozenset({"down", "up", "alpha"})
+"""Roles of the tensors of plain LoRA."""
+
+
+def prefix(module: FileModule) -> str:
+    """`lora_unet_` and the like; empty for names with dots."""
+    if "." in module.spelled:
+        return ""
+    return next((start for start in _FLAT if module.spelled.startswith(start)), "")
+
+
+def inside(module: FileModule) -> str:
+    """The module's own name, flattened: `lora_unet_mid_block_1` and `unet.mid_block.1` are `mid_block_1`."""
+    name = module.spelled
+    if flat := prefix(module):
+        return name[len(flat) :]
+    for start in ("base_model.model.", "diffusion_model.", f"{module.component}."):
+        name = name.removeprefix(start)
+    return name.replace(".", "_")
+
+
+def is_stability(module: FileModule) -> bool:
+    """Whether a UNet's module has the name that Stability's own code gives it."""
+    return module.component == "unet" and inside(module).startswith(_STABILITY)
+
+
+def is_attention(module: FileModule) -> bool:
+    """A UNet's queries, keys, values and what comes out of them."""
+    return module.component == "unet" and _ATTENTION.search(inside(module)) is not None
+
+
+def is_embedding(module: FileModule) -> bool:
+    """A UNet's layers for the step, the size and the like."""
+    return module.component == "unet" and inside(module).startswith(_EMBEDDINGS)
+
+
+def is_end(module: FileModule) -> bool:
+    """A UNet's first and last convolution."""
+    return module.component == "unet" and inside(module) in _ENDS
+
+
+def fused(module: FileModule, names: frozenset[str]) -> bool | None:
+    """Of a text encoder's attention whose q, k and v are one layer in the reader: are all four there?
+
+    None for what is no such layer.
+    """
+    if module.component == "unet" or (found := _FUSED.match(module.spelled)) is None:
+        return None
+    return all(f"{found.group(1)}{part}_proj" in names for part in ("q", "k", "v", "out"))
+
+
+def is_lora(module: FileModule) -> bool:
+    """Whether it has both factors of a LoRA."""
+    return "down" in module.entries and "up" in module.entries
+
+
+def of_alpha(module: FileModule, *, scale: bool = False) -> float | None:
+    """alpha / rank, and 1 without an alpha: what most readers do. None where there is no rank.
+
+    Args:
+        scale: whether a `.scale` tensor replaces it.
+    """
+    if scale and module.scale is not None:
+        return module.scale
+    if module.rank is None:
+        return None
+    return 1.0 if module.alpha is None else module.alpha / module.rank
+
+
+def on_output_rows(module: FileModule) -> bool:
+    """Whether a DoRA's magnitudes are one for each output, as LyCORIS writes them by now."""
+    entry = module.entries.get("magnitude")
+    return entry is not None and bool(entry.shape) and entry.shape[0] > 1
