@@ -17,7 +17,7 @@ from .formats.spelling import spellings
 from .health import BadTensor, bad_tensors
 from .info import AdapterInfo, read_info
 from .load import Modules, component_of
-from .look import Look, look_at
+from .look import Look, Weights, look_at
 from .matching import group_tensors
 from .readers import Verdict, judge_readers
 from .shares import Share, by_block, by_component
@@ -42,6 +42,7 @@ class Inspection:
 
     Attributes:
         info: what the header tells.
+        on_base: whether updates were measured by what they make of a base's weights.
         modules: in the file's order.
         components: what each has of the adapter.
         blocks: {component: its blocks, as the base runs them}.
@@ -59,6 +60,7 @@ class Inspection:
     """
 
     info: AdapterInfo
+    on_base: bool
     modules: tuple[Look, ...]
     components: tuple[Share, ...]
     blocks: Mapping[str, tuple[Share, ...]]
@@ -99,6 +101,7 @@ def inspect_adapter(
     path: str | os.PathLike[str],
     modules: Modules | None = None,
     *,
+    weights: Weights | None = None,
     on_module: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """Look into the tensors of the adapter at `path`, one module after another.
@@ -106,6 +109,7 @@ def inspect_adapter(
     Args:
         modules: of the base, as for `load_adapter`; None takes those of the family that the file was made
             for, and where that is not listed the names in the file.
+        weights: of the base, by component and path: DoRA, OFT and IA3 are measured by what they make of them.
         on_module: called with how many modules are done, and of how many.
 
     Raises:
@@ -120,12 +124,13 @@ def inspect_adapter(
     looks: list[Look] = []
     for part in parts:
         for group in part.groups:
-            looks.append(look_at(part.source, group, part.modules))
+            looks.append(look_at(part.source, group, part.modules, weights))
             if on_module is not None:
                 on_module(len(looks), count)
     words, spoilt = _words([part.source for part in parts])
     return Inspection(
         info=info,
+        on_base=weights is not None,
         modules=tuple(looks),
         components=by_component(looks),
         blocks=by_block(looks, aliases=family_modules(info.family or "") is not None),

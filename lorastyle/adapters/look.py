@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from lorastyle.errors import AdapterFileError
 
@@ -14,6 +17,9 @@ from .matching import Group, fit
 from .measure import Measure, measure
 from .source import Source
 from .updates import Built
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,15 @@ class Look:
         return block_of(self.path)
 
 
-def look_at(source: Source, group: Group, modules: Modules) -> Look:
+Weights = Callable[[str, str], "Tensor"]
+"""Reads a weight of the base, by component and path, in float32."""
+
+
+def look_at(source: Source, group: Group, modules: Modules, weights: Weights | None = None) -> Look:
     """Read the tensors of one group, and measure the update that they make.
+
+    Args:
+        weights: of the base; asked for updates that depend on them.
 
     Raises:
         AdapterFileError: they cannot be read from the disk.
@@ -75,12 +88,14 @@ def look_at(source: Source, group: Group, modules: Modules) -> Look:
         reason = str(error).removeprefix(f"{source.path}: {group.spelled}: ").rstrip(".")
         return Look(component, path, algorithm, fits, count, broken=reason)
     low_rank, other = built.low_rank, built.dense
-    measured = measure(low_rank, other)
+    right = fits and fit(built, shape) is not None
+    weight = None if weights is None or not right else partial(weights, component, path)
+    measured = measure(low_rank, other, weight)
     return Look(
         component,
         path,
         _algorithm(built, group),
-        fits and fit(built, shape) is not None,
+        right,
         count,
         measured,
         None if other is None or other.bias is None else float(other.bias.double().norm()),

@@ -6,6 +6,7 @@ Low rank is measured by its factors, and a Kronecker product by its two sides; n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -48,32 +49,47 @@ class Measure:
         return self.norm / math.sqrt(self.outputs)
 
 
-def measure(low_rank: LowRank | None, other: Update | None) -> Measure | None:
+def measure(
+    low_rank: LowRank | None, other: Update | None, weight: Callable[[], Tensor] | None = None
+) -> Measure | None:
     """Of the updates of one module together.
 
-    Of DoRA the update inside is measured: what the magnitudes do depends on the base's weight.
+    Args:
+        weight: reads the base's weight; asked only where the update depends on it. Without it, of DoRA the
+            update inside is measured, and OFT, BOFT and IA3 are not.
 
     Returns:
-        None where the update depends on the base's weight (OFT, BOFT, IA3), where it would be too large to
-        form, or where there is none of the weight (a bias).
+        None where the update depends on a weight that is not given, where it would be too large to form, or
+        where there is none of the weight (a bias).
     """
+    if other is not None and other.reads_weight and weight is not None:
+        return _on(weight(), low_rank, other)
     if isinstance(other, DoRA):
         inside = other.inside
         return measure(inside, None) if isinstance(inside, LowRank) else measure(None, inside)
-    weight = other.weight if isinstance(other, Difference) else None
+    whole = other.weight if isinstance(other, Difference) else None
     if low_rank is not None:
-        if weight is None:
+        if whole is None:
             return _of(factor_values(low_rank.up, low_rank.down, low_rank.scale), low_rank.shape[0])
-        if math.prod(low_rank.shape) != weight.numel() or weight.numel() > MOST_NUMBERS:
+        if math.prod(low_rank.shape) != whole.numel() or whole.numel() > MOST_NUMBERS:
             return None
-        return _dense(low_rank.delta() + weight.reshape(low_rank.shape))
-    if weight is not None:
-        return _dense(weight)
+        return _dense(low_rank.delta() + whole.reshape(low_rank.shape))
+    if whole is not None:
+        return _dense(whole)
     if isinstance(other, Kronecker):
         return _of(_kronecker(other), other.shape[0])
     if isinstance(other, Hadamard) and math.prod(other.shape) <= MOST_NUMBERS:
         return _dense(other.delta(torch.empty(other.shape)))
     return None
+
+
+def _on(weight: Tensor, low_rank: LowRank | None, other: Update) -> Measure | None:
+    """Of what they make of this weight."""
+    delta = other.delta(weight)
+    if low_rank is not None:
+        more = low_rank.delta().reshape(weight.shape)
+        delta = more if delta is None else delta + more
+    return None if delta is None else _dense(delta)
 
 
 def factor_values(up: Tensor, down: Tensor, scale: float = 1.0) -> Tensor:

@@ -18,6 +18,7 @@ from .named import adapter_path
 
 if TYPE_CHECKING:
     from lorastyle.adapters import Inspection
+    from lorastyle.bases.weights import StoredBase
 
 _PATIENCE = 2.0  # seconds
 
@@ -28,6 +29,7 @@ def inspect(
     *,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
     as_json: Annotated[bool, Parameter("--json", negative="")] = False,
+    base: str | None = None,
 ) -> int:
     """Look into an adapter's tensors: how strong it is in which block, what it uses of its rank, and what is
     broken in it.
@@ -39,15 +41,18 @@ def inspect(
         adapters: names in the library, .safetensors files, or peft folders.
         every: name every module where only the first are named otherwise.
         as_json: print JSON: a list with an object for each file, and all of its modules.
+        base: by whose weights DoRA, OFT and IA3 are measured: a folder, a checkpoint or a Hub id. They are read
+            one by one.
     """
     if not adapters:
         raise ConfigError("Name an adapter, such as lorastyle inspect adapters/mypictures.safetensors.")
     found: list[dict[str, object]] = []
+    stored = None if base is None else _stored(base)
     failed = False
     for i, word in enumerate(adapters):
         try:
             path = adapter_path(word)
-            inspection = _look(path)
+            inspection = _look(path, stored)
         except LorastyleError as error:  # the others are worth a look all the same
             print_error(str(error))
             failed = True
@@ -64,7 +69,13 @@ def inspect(
     return int(failed)
 
 
-def _look(path: Path) -> Inspection:
+def _stored(base: str) -> StoredBase:
+    from lorastyle.bases.weights import open_stored
+
+    return open_stored(base)
+
+
+def _look(path: Path, base: StoredBase | None) -> Inspection:
     """With a bar where somebody waits: updates that are not low rank take a while."""
     from lorastyle.adapters import inspect_adapter
 
@@ -75,4 +86,6 @@ def _look(path: Path) -> Inspection:
             if sys.stdout.isatty() and time.monotonic() - started > _PATIENCE:
                 steps.update("looking", done, count)
 
-        return inspect_adapter(path, on_module=show)
+        if base is None:
+            return inspect_adapter(path, on_module=show)
+        return inspect_adapter(path, base.shapes, weights=base.weight, on_module=show)

@@ -69,12 +69,11 @@ def flaws(found: Inspection, *, every: bool) -> Iterator[Line]:
 def more(found: Inspection, path: Path, *, every: bool) -> Iterator[Line]:
     """What the table does not show, and what can be done."""
     for algorithm, count in found.unmeasured.items():
-        yield f"How large {algorithm} is depends on the base's weights: {counted(count, 'module')}", None
-    if any(look.algorithm.startswith("DoRA") for look in found.modules):
-        yield (
-            "DoRA is measured without its magnitudes, for what these do depends on the base's weights.",
-            None,
-        )
+        text = f"How large {algorithm} is depends on the base's weights: {counted(count, 'module')}"
+        yield text + ("" if found.on_base else ". Name one with --base."), None
+    if not found.on_base and any(look.algorithm.startswith("DoRA") for look in found.modules):
+        yield "DoRA is measured without its magnitudes, whose effect depends on the base's weights.", None
+        yield "Name one with --base.", None
     if found.biases:
         yield f"Modules whose bias changes too, which no share counts: {len(found.biases)}", None
     yield from _listed("Words that come with it:", [_word(word) for word in found.words], every, None)

@@ -139,7 +139,7 @@ def test_what_else_there_is_to_say(lorastyle: Run, tmp_path: Path) -> None:
     assert said.code == 0, said.err
     out = said.out
     assert "Modules whose tensors make no update: 1\n  unet " in out and "has no down factor" in out
-    assert "How large OFT is depends on the base's weights: 1 module\n" in out
+    assert "How large OFT is depends on the base's weights: 1 module. Name one with --base.\n" in out
     assert "Modules whose bias changes too, which no share counts: 1\n" in out
     assert "Words that come with it:\n  sks: 2 vectors of width 768 for text_encoder, of a mean" in out
     assert "Tensors in no known format, which may be lost: 1\n  what.is.this\n" in out
@@ -185,3 +185,37 @@ def test_what_other_programs_make_of_it(lorastyle: Run, ink: Path, tmp_path: Pat
     assert "sd-scripts, stable-diffusion.cpp): not judged: it is for Flux." in lorastyle(
         "inspect", "flux.safetensors"
     ).out.replace("\n  ", " ")
+
+
+def test_what_depends_on_the_base_is_measured_on_it(lorastyle: Run, tiny_folder: Path) -> None:
+    from lorastyle.bases.weights import open_stored
+
+    base = open_stored(str(tiny_folder))
+    path = next(p for p in base.shapes["unet"] if p.endswith("attn1.to_q"))
+    weight = base.weight("unet", path)
+    flat = f"lora_unet_{path.replace('.', '_')}"
+    scaled = {f"{flat}.weight": torch.full((weight.shape[1],), 0.5), f"{flat}.on_input": torch.tensor(1)}
+    write(Path("scaled.safetensors"), scaled)
+    asked = lorastyle("inspect", "scaled.safetensors")
+    assert "How large IA3 is depends on the base's weights: 1 module. Name one with --base." in asked.out
+    said = lorastyle("inspect", "scaled.safetensors", "--base", tiny_folder)
+    assert said.code == 0 and "depends on the base's weights" not in said.out
+    assert row(said, "unet")[2] == f"{0.5 * float(weight.norm()):#.3g}"
+
+    update = low_rank(tuple(weight.shape), 2, 2.0)
+    turned = weight + update.delta()
+    magnitude = 1.5 * turned.norm(dim=1, keepdim=True)
+    lengths = {
+        f"{flat}.lora_down.weight": update.down,
+        f"{flat}.lora_up.weight": update.up,
+        f"{flat}.dora_scale": magnitude,
+    }
+    write(Path("dora.safetensors"), lengths)
+    inside = lorastyle("inspect", "dora.safetensors")
+    assert "DoRA is measured without its magnitudes" in inside.out
+    assert row(inside, "unet")[2] == f"{float(update.delta().norm()):#.3g}"
+    said = lorastyle("inspect", "dora.safetensors", "--base", tiny_folder)
+    assert "without its magnitudes" not in said.out
+    assert row(said, "unet")[2] == f"{float((1.5 * turned - weight).norm()):#.3g}" != row(inside, "unet")[2]
+    said = lorastyle("inspect", "dora.safetensors", "--base", "nowhere")
+    assert said.code == 1 and 'There is no base "nowhere"' in said.err and said.out == ""
