@@ -41,8 +41,7 @@ def inspect(
         adapters: names in the library, .safetensors files, or peft folders.
         every: name every module where only the first are named otherwise.
         as_json: print JSON: a list with an object for each file, and all of its modules.
-        base: by whose weights DoRA, OFT and IA3 are measured: a folder, a checkpoint or a Hub id. They are read
-            one by one.
+        base: measure DoRA, OFT and IA3 by what they make of its weights: a folder, a checkpoint or a Hub id.
     """
     if not adapters:
         raise ConfigError("Name an adapter, such as lorastyle inspect adapters/mypictures.safetensors.")
