@@ -16,6 +16,7 @@ from .header import Header, TensorEntry, read_header
 from .header_bytes import safetensors_header, set_metadata
 from .info import AdapterInfo, ComponentInfo, read_info
 from .lock import lock_file
+from .origin import EXTRACTED_FROM, MERGED_FROM
 from .privacy import without_private
 from .sidecars import SHEET, write_sidecars
 from .source import (
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .convert import Conversion, convert_adapter, free_target, known_modules
     from .cutting import Cutter, Limit, RankCut, cut_error
     from .decompose import dense_spectrum
-    from .extracting import EXTRACTED_FROM, Extracted, extract
+    from .extracting import Extracted, extract
     from .file_room import numbers_within
     from .files import read_tensors
     from .fresh_memory import room
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from .measure import Measure
     from .merging import (
         MERGE_METHODS,
-        MERGED_FROM,
         Merged,
         MergedFile,
         MergeSettings,
@@ -178,7 +178,6 @@ _LATE = {  # modules that need torch, or that few callers need
     "Cutter": "cutting",
     "Difference": "updates",
     "DoRA": "updates",
-    "EXTRACTED_FROM": "extracting",
     "Extracted": "extracting",
     "Hadamard": "updates",
     "IA3": "updates",
@@ -191,7 +190,6 @@ _LATE = {  # modules that need torch, or that few callers need
     "Look": "look",
     "LowRank": "lowrank",
     "Measure": "measure",
-    "MERGED_FROM": "merging",
     "MERGE_METHODS": "merging",
     "MergeSettings": "merging",
     "Merged": "merging",

@@ -11,9 +11,7 @@ from torch import Tensor
 from .adapter import Adapter
 from .cutting import Cutter, Limit, RankCut, cut_error
 from .decompose import dense_spectrum
-
-EXTRACTED_FROM = "lorastyle.extracted_from"
-"""The key of which models an adapter is the difference of, as JSON."""
+from .origin import EXTRACTED_FROM
 
 
 @dataclass(frozen=True)

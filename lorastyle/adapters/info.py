@@ -22,6 +22,7 @@ from .families import (
 )
 from .formats import COMPONENTS, UNSUPPORTED
 from .formats.embedded import parse_word
+from .origin import EXTRACTED_FROM, MERGED_FROM, origin_lines
 from .recipe import frequent_tags, recipe_lines
 
 _T = TypeVar("_T")
@@ -120,7 +121,8 @@ class AdapterInfo:
                 if self.training
                 else ()
             ),
-            *((key, value) for key, value in self.recipe.items() if key.startswith("lorastyle.") and value),
+            *origin_lines(self.recipe),
+            *((key, value) for key, value in self.recipe.items() if _is_plain(key) and value),
             *((key, value) for key, value in self._hashes()),
             *(("note", note) for note in self.notes),
         ]
@@ -245,6 +247,11 @@ def _listed_width(family: str) -> int | None:
 
 def _counted(values: Iterable[_T]) -> dict[_T, int]:
     return dict(Counter(values).most_common())
+
+
+def _is_plain(key: str) -> bool:
+    """Whether it is told as it is, and not in words."""
+    return key.startswith("lorastyle.") and key not in (MERGED_FROM, EXTRACTED_FROM)
 
 
 def _histogram(counts: Mapping[int, int] | Mapping[float, int]) -> str:

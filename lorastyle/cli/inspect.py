@@ -18,7 +18,7 @@ from .named import adapter_path
 
 if TYPE_CHECKING:
     from lorastyle.adapters import Inspection
-    from lorastyle.bases.weights import StoredBase
+    from lorastyle.bases import StoredBase
 
 _PATIENCE = 2.0  # seconds
 
@@ -69,7 +69,7 @@ def inspect(
 
 
 def _stored(base: str) -> StoredBase:
-    from lorastyle.bases.weights import open_stored
+    from lorastyle.bases import open_stored
 
     return open_stored(base)
 

@@ -148,3 +148,33 @@ def test_tags_of_most_images_stand_in_for_a_trigger(tmp_path: Path) -> None:
 def test_strange_tags_are_passed_over(tmp_path: Path, text: str) -> None:
     adapter = mixed_adapter().with_metadata({"ss_tag_frequency": text})
     assert read_info(save_adapter(adapter, tmp_path / "a.safetensors", private=True)).tags == ()
+
+
+def test_what_it_was_made_of_is_told_in_words(tmp_path: Path) -> None:
+    parts = [
+        {"name": "ink", "scale": 0.8, "hash": "b3f8b78c946e5d53", "blocks": "1,0,1"},
+        {"name": "sticker\n\x1b[2J", "scale": 0.5},
+        "odd",
+    ]
+    merged = {"method": "dare", "density": 0.5, "seed": 3, "relative_error": 0.0312, "adapters": parts}
+    metadata = {"lorastyle.merged_from": json.dumps(merged), "lorastyle.base": "sd1"}
+    path = saved(tmp_path, metadata)
+    lines = read_info(path).describe().splitlines()
+    (line,) = [line for line in lines if line.startswith("merged from:")]
+    assert line.split(": ", 1)[1].strip() == (
+        "ink:0.8 on 1,0,1 (b3f8b78c946e) + sticker  [2J:0.5, by dare, density 0.5, seed 3, "
+        "3.1% of the norm left out"
+    )
+    assert not any("lorastyle.merged_from" in line for line in lines)
+    told = json.dumps({"tuned": "dreamy", "base": "sd15", "relative_error": 0})
+    lines = read_info(saved(tmp_path, {"lorastyle.extracted_from": told})).describe()
+    assert "extracted from:   dreamy less sd15\n" in lines
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 50_000, "7", "{}", '{"adapters": {"a": 1}}', '{"adapters": [1, null]}', "x"]
+)
+def test_a_record_that_cannot_be_read_is_left_out(tmp_path: Path, text: str) -> None:
+    metadata = {"lorastyle.merged_from": text, "lorastyle.extracted_from": text}
+    said = read_info(saved(tmp_path, metadata)).describe()
+    assert "merged from" not in said and "extracted from" not in said

@@ -188,7 +188,7 @@ def test_what_other_programs_make_of_it(lorastyle: Run, ink: Path, tmp_path: Pat
 
 
 def test_what_depends_on_the_base_is_measured_on_it(lorastyle: Run, tiny_folder: Path) -> None:
-    from lorastyle.bases.weights import open_stored
+    from lorastyle.bases import open_stored
 
     base = open_stored(str(tiny_folder))
     path = next(p for p in base.shapes["unet"] if p.endswith("attn1.to_q"))

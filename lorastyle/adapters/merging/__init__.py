@@ -11,13 +11,11 @@ from __future__ import annotations
 from .files import MergedFile, PartFile, merge_files, read_weighted
 from .merge import merge
 from .place import Place, places
-from .record import MERGED_FROM
 from .result import Merged
 from .settings import MERGE_METHODS, MergeSettings
 from .weighted import Weighted, Weights, check_parts
 
 __all__ = [
-    "MERGED_FROM",
     "MERGE_METHODS",
     "MergeSettings",
     "Merged",

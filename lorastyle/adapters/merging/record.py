@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..origin import MERGED_FROM
 from ..report import AdapterWarning
 from .weighted import Weighted
 
-MERGED_FROM = "lorastyle.merged_from"
-"""The key of what an adapter was merged from, as JSON."""
 # what stays true where it is true of all
 _SHARED = (
     "lorastyle.base",
