@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lorastyle.adapters import read_info
-from lorastyle.generate import PICTURE_FORMATS, read_settings
+from lorastyle.library import SUFFIX
 
 from .console import note, say
 from .named import adapter_path
@@ -29,21 +29,33 @@ def info(file: str, /, *, as_json: Annotated[bool, Parameter("--json", negative=
         file: an adapter's name in the library, a .safetensors file, a peft folder, or a picture.
         as_json: print JSON.
     """
-    if (picture := Path(file)).suffix.lower() in PICTURE_FORMATS:
-        request, remarks = read_settings(picture, keep_missing=True)
-        if as_json:
-            say(json.dumps({"request": request.to_dict(), "remarks": remarks}, indent=2))
-            return
-        say(_settings(request))
-        for remark in remarks:
-            note(remark)
-        say(f"Draw it again: lorastyle generate --like {quote(near(picture.absolute()))}")
+    if (path := Path(file)).suffix not in ("", SUFFIX) and _is_picture(path):
+        _of_picture(path, as_json)
         return
     found = read_info(adapter_path(file))
     if as_json:
         say(json.dumps(found.as_dict(), indent=2))
     else:
         say(found.describe())
+
+
+def _is_picture(path: Path) -> bool:
+    from lorastyle.generate import PICTURE_FORMATS  # slow to import, beside a header that is read
+
+    return path.suffix.lower() in PICTURE_FORMATS
+
+
+def _of_picture(picture: Path, as_json: bool) -> None:
+    from lorastyle.generate import read_settings
+
+    request, remarks = read_settings(picture, keep_missing=True)
+    if as_json:
+        say(json.dumps({"request": request.to_dict(), "remarks": remarks}, indent=2))
+        return
+    say(_settings(request))
+    for remark in remarks:
+        note(remark)
+    say(f"Draw it again: lorastyle generate --like {quote(near(picture.absolute()))}")
 
 
 def _use(use: AdapterUse) -> str:

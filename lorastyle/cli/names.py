@@ -11,7 +11,6 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 from lorastyle.errors import ConfigError, shortened
-from lorastyle.generate import PICTURE_FORMATS
 
 _OTHER_PICTURES = frozenset({".bmp", ".gif", ".tif", ".tiff", ".avif", ".jxl", ".heic"})
 MOST_DIGITS = 18  # what fits into 64 bits, whatever the digits
@@ -19,6 +18,8 @@ MOST_DIGITS = 18  # what fits into 64 bits, whatever the digits
 
 def names_one_file(out: Path) -> bool:
     """Whether `--out` is a picture's name rather than a folder's."""
+    from lorastyle.generate import PICTURE_FORMATS  # here: `near` is for commands that draw nothing, too
+
     return out.suffix.lower() in PICTURE_FORMATS and not out.is_dir()
 
 

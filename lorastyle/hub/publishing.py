@@ -22,7 +22,6 @@ from lorastyle.adapters import (
     without_private,
 )
 from lorastyle.errors import HubError, PictureError
-from lorastyle.pictures import Unusable, open_picture
 
 from .card import Shown, model_card
 from .names import split_hub_id
@@ -212,6 +211,9 @@ def _clean_config(path: Path) -> tuple[Path | bytes, list[str]]:
 
 def _pixels(path: Path) -> bytes:
     """The picture as PNG, and nothing that it carried."""
+    # Here, for its decoders: every command imports this package, for its names.
+    from lorastyle.pictures import Unusable, open_picture
+
     try:
         picture = open_picture(path).image.convert("RGB")
     except (OSError, Unusable) as error:

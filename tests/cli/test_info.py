@@ -79,6 +79,13 @@ def test_a_picture_without_settings(lorastyle: Run, tmp_path: Path) -> None:
     )
 
 
+def test_info_of_an_adapter_imports_nothing_slow(lorastyle: Run, adapter: Path) -> None:
+    slow = ("torch", "numpy", "PIL", "lorastyle.generate", "huggingface_hub")
+    command = f"from lorastyle.cli import main; main(['info', {str(adapter)!r}])"
+    code = f"import sys; {command}; print([name for name in {slow} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1] == "[]"
+
+
 def test_info_of_a_picture_does_not_import_torch(lorastyle: Run, tmp_path: Path) -> None:
     request = GenerateRequest("a", adapters=(AdapterUse("ink", 0.5, "0" * 12),), base="/x/model")
     path = save_picture(Picture(Image.new("RGB", (8, 8)), request), tmp_path / "a.png")
