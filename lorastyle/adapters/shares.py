@@ -21,8 +21,8 @@ class Share:
         name: of the block or the component.
         alias: of the block, in A1111's LoRA Block Weight.
         modules: how many.
-        norm: of all their updates (Frobenius), the root of the sum of squares.
-        share: of the whole adapter's squared norm, 0 to 1.
+        norm: of all their updates (Frobenius), the root of the sum of squares; None where none is measured.
+        share: of the whole adapter's squared norm, 0 to 1; None likewise.
         rank: the most that any of them has.
         effective_rank, energy_rank: the median module's, see `Measure`; None where none has such.
         effective_rank_most, energy_rank_most: the largest.
@@ -31,8 +31,8 @@ class Share:
     name: str
     alias: str
     modules: int
-    norm: float
-    share: float
+    norm: float | None
+    share: float | None
     rank: int | None
     effective_rank: float | None
     effective_rank_most: float | None
@@ -92,8 +92,8 @@ def _share(name: str, alias: str, looks: Sequence[Look], whole: float) -> Share:
         name=name,
         alias=alias,
         modules=len(looks),
-        norm=math.sqrt(energy),
-        share=energy / whole if whole else 0.0,
+        norm=math.sqrt(energy) if measures else None,
+        share=(energy / whole if whole else 0.0) if measures else None,
         rank=_largest_rank(measures),
         effective_rank=median(effective) if effective else None,
         effective_rank_most=max(effective, default=None),

@@ -80,14 +80,20 @@ def _row(share: Share, indent: str) -> tuple[str, ...]:
         indent + share.name,
         share.alias,
         str(share.modules),
-        sized(share.norm),
-        "<0.1%" if 0 < share.share < 5e-4 else f"{share.share:.1%}",
+        "" if share.norm is None else sized(share.norm),
+        _percent(share.share),
         _number(share.rank, "d"),
         _number(share.effective_rank, ".1f"),
         _number(share.effective_rank_most, ".1f"),
         _number(share.energy_rank, "g"),
         _number(share.energy_rank_most, "d"),
     )
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return ""
+    return "<0.1%" if 0 < share < 5e-4 else f"{share:.1%}"
 
 
 def _number(value: float | None, form: str) -> str:

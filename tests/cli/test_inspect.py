@@ -198,6 +198,7 @@ def test_what_depends_on_the_base_is_measured_on_it(lorastyle: Run, tiny_folder:
     write(Path("scaled.safetensors"), scaled)
     asked = lorastyle("inspect", "scaled.safetensors")
     assert "How large IA3 is depends on the base's weights: 1 module. Name one with --base." in asked.out
+    assert row(asked, "unet") == ["unet", "1"]  # not 0: nobody measured it
     said = lorastyle("inspect", "scaled.safetensors", "--base", tiny_folder)
     assert said.code == 0 and "depends on the base's weights" not in said.out
     assert row(said, "unet")[2] == f"{0.5 * float(weight.norm()):#.3g}"
