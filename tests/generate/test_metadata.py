@@ -202,7 +202,7 @@ def test_another_tools_text_stands_in_for_ours(tmp_path: Path) -> None:
     ("texts", "why"),
     [
         ({"lorastyle": "{"}, "not valid JSON"),
-        ({"lorastyle": "[" * 100_000}, "not valid JSON"),
+        ({"lorastyle": "[" * 100_000}, "nested too deep"),
         ({"lorastyle": "[1]"}, "holds no request"),
         ({"lorastyle": own([])}, "holds no request"),
         ({"lorastyle": own({"prompt": "a"}, 3)}, "format version 3"),
