@@ -30,11 +30,13 @@ class Interference:
 
     Attributes:
         names, scales: of the adapters, as they are used together.
+        text_scales: those on the text encoders, whose block is BASE; `scales` are those on the UNet.
         blocks: {block: inner products there}, of blocks that one of them changes; see `block_name`.
     """
 
     names: tuple[str, ...]
     scales: tuple[float, ...]
+    text_scales: tuple[float, ...]
     blocks: Mapping[str, Gram]
 
     def gram(self, block: str | None = None) -> Gram:
@@ -52,15 +54,22 @@ class Interference:
         norms = math.sqrt(gram[first][first] * gram[second][second])
         return max(-1.0, min(1.0, gram[first][second] / norms)) if norms else None
 
+    def scales_of(self, adapter: int) -> dict[str, float]:
+        """One adapter's scale, and that on the text encoders where it is another."""
+        scale, te = self.scales[adapter], self.text_scales[adapter]
+        return {"scale": scale} if te == scale else {"scale": scale, "te": te}
+
     def norm(self, adapter: int, block: str | None = None) -> float:
         """The Frobenius norm of one adapter's update at a scale of 1."""
         return math.sqrt(self.gram(block)[adapter][adapter])
 
     def stack_norm(self, block: str | None = None) -> float:
         """The Frobenius norm of the sum at these scales."""
-        gram, s = self.gram(block), self.scales
-        count = range(len(s))
-        return math.sqrt(max(sum(s[i] * s[j] * gram[i][j] for i in count for j in count), 0.0))
+        count, square = range(len(self.names)), 0.0
+        for name in self.blocks if block is None else (block,):
+            gram, s = self.blocks[name], self.text_scales if name == "BASE" else self.scales
+            square += sum(s[i] * s[j] * gram[i][j] for i in count for j in count)
+        return math.sqrt(max(square, 0.0))
 
     def overcooking(self, block: str | None = None) -> float:
         """The norm of the sum at these scales, over that of the strongest adapter alone at a scale of 1.
@@ -71,8 +80,8 @@ class Interference:
         strongest = max(self.norm(i, block) for i in range(len(self.names)))
         return self.stack_norm(block) / strongest if strongest else 0.0
 
-    def balanced(self) -> tuple[float, ...]:
-        """The same scales times one factor, so that the sum weighs as much as the strongest adapter alone.
+    def balance(self) -> float:
+        """The factor for all scales with which the sum weighs as much as the strongest adapter alone.
 
         Raises:
             AdapterError: they cancel each other.
@@ -80,18 +89,23 @@ class Interference:
         over = self.overcooking()
         if over < 1e-6:
             raise AdapterError("At these scales the adapters cancel each other, so no factor balances them.")
-        return tuple(scale / over for scale in self.scales)
+        return 1 / over
+
+    def balanced(self) -> Interference:
+        """The same adapters at their scales times `balance()`."""
+        factor = self.balance()
+        scales, text = (tuple(factor * s for s in own) for own in (self.scales, self.text_scales))
+        return replace(self, scales=scales, text_scales=text)
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         count = range(len(self.names))
+        factor = self.balance() if self.overcooking() >= 1e-6 else None
         return {
-            "adapters": [
-                {"name": name, "scale": scale, "norm": self.norm(i)}
-                for i, (name, scale) in enumerate(zip(self.names, self.scales, strict=True))
-            ],
+            "adapters": [{"name": self.names[i], **self.scales_of(i), "norm": self.norm(i)} for i in count],
             "overcooking": self.overcooking(),
-            "balanced": list(self.balanced()) if self.overcooking() >= 1e-6 else None,
+            "balance": factor,
+            "balanced": None if factor is None else [factor * scale for scale in self.scales],
             "cosine": [[self.cosine(i, j) for j in count] for i in count],
             "blocks": {
                 block: {
@@ -120,7 +134,7 @@ def measure_interference(
     if len(parts) < 2:
         raise AdapterError("Name at least two adapters.")
     check_parts(parts)
-    ones = [replace(part, scale=1.0) for part in parts]
+    ones = [replace(part, scale=1.0, te=None, unet=None) for part in parts]
     blocks: dict[str, Tensor] = {}
     for place in places(ones, modules):
         if not place.is_vector:
@@ -129,7 +143,8 @@ def measure_interference(
             blocks[block] = blocks[block] + products if block in blocks else products
     named = sorted(blocks, key=BLOCKS.index)
     grams = {block: tuple(map(tuple, blocks[block].tolist())) for block in named}
-    return Interference(tuple(p.adapter.name for p in parts), tuple(p.scale for p in parts), grams)
+    scales, text = (tuple(part.scale_on(on) for part in parts) for on in ("unet", "text_encoder"))
+    return Interference(tuple(part.adapter.name for part in parts), scales, text, grams)
 
 
 def _products(place: Place, count: int, weights: Weights | None) -> Tensor:

@@ -29,6 +29,9 @@ def _part(part: Mapping[str, Any]) -> str:
     """As the command line names it: `ink:0.8`, with the first digits of its hash."""
     scale, blocks, digest = part.get("scale"), part.get("blocks"), part.get("hash")
     text = f"{part.get('name')}:{scale:g}" if isinstance(scale, (int, float)) else str(part.get("name"))
+    text += "".join(
+        f":{own}={part[own]:g}" for own in ("te", "unet") if isinstance(part.get(own), (int, float))
+    )
     text += f" on {blocks}" if blocks else ""
     return text + (f" ({digest[:12]})" if isinstance(digest, str) else "")
 

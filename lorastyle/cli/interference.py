@@ -65,7 +65,7 @@ def interference(
     if heat_map is not None:
         _draw(found, heat_map)
     if balance:
-        print(*(f"-a {quote(flag)}" for flag in _flags(adapters, found.balanced())))
+        print(*(f"-a {quote(flag)}" for flag in _flags(adapters, found.balance())))
     elif as_json:
         print(json.dumps(found.as_dict(), indent=2))
     else:
@@ -74,12 +74,18 @@ def interference(
             say(near(heat_map.absolute()))
 
 
-def _flags(adapters: Sequence[str], scales: Sequence[float]) -> list[str]:
-    """What was typed, with other scales."""
+def _flags(adapters: Sequence[str], factor: float) -> list[str]:
+    """What was typed, with all scales times a factor."""
     from lorastyle.generate import AdapterUse
 
+    def times(scale: float | None) -> float | None:
+        return None if scale is None else float(f"{factor * scale:.3g}")
+
     uses = [AdapterUse.parse(text) for text in adapters]
-    return [str(replace(use, scale=float(f"{s:.3g}"))) for use, s in zip(uses, scales, strict=True)]
+    return [
+        str(replace(use, scale=times(use.scale) or 0.0, te=times(use.te), unet=times(use.unet)))
+        for use in uses
+    ]
 
 
 def _tell(found: Interference) -> None:
@@ -108,8 +114,10 @@ def _tell(found: Interference) -> None:
         "(norm of the sum, Frobenius)"
     )
     if found.overcooking() >= 1e-6:
-        scales = zip(found.names, found.balanced(), strict=True)
-        say(f"balanced to 1: {', '.join(f'{name}:{scale:.3g}' for name, scale in scales)}")
+        balanced = found.balanced()
+        scales = [balanced.scales_of(i) for i in count]
+        tags = [f"{s['scale']:.3g}" + (f":te={s['te']:.3g}" if "te" in s else "") for s in scales]
+        say(f"balanced to 1: {', '.join(map(':'.join, zip(found.names, tags, strict=True)))}")
 
 
 def _number(value: float | None) -> str:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from lorastyle.adapters import PartFile
     from lorastyle.bases import StoredBase
 
+_OPTIONS = ("te", "unet", "blocks")
+
 
 def typed_parts(adapters: Sequence[str], block_weights: Sequence[str] = ()) -> list[PartFile]:
-    """The files and scales of adapters as `-a` takes them.
+    """The files and scales of adapters as `-a` takes them: `te=`, `unet=` and `blocks=` mean what they do
+    there; what changes by step or place is no part of a file.
 
     Args:
         block_weights: "BLOCKS" for all, or "NAME=BLOCKS" for the adapter that was typed so.
@@ -34,11 +37,12 @@ def typed_parts(adapters: Sequence[str], block_weights: Sequence[str] = ()) -> l
     if not adapters:
         raise ConfigError("Name the adapters, such as cat:0.8 ink:0.5.")
     uses = [AdapterUse.parse(text) for text in adapters]
+    read = ", ".join(f"{option}=" for option in _OPTIONS)
     for use in uses:
-        if others := [f"{option}=" for option in use.options() if option != "blocks"]:
+        if others := [f"{option}=" for option in use.options() if option not in _OPTIONS]:
             raise ConfigError(
-                f'"{use.name}" has {", ".join(others)}, which is for drawing. To weigh text encoders and '
-                f"UNet apart, write {use.name}:1:blocks=BASE:0.5,UNET:1."
+                f'"{use.name}" has {", ".join(others)}, which is for drawing: the weights of a file are the '
+                f"same at every step and place. Leave it out; read are {read}."
             )
     blocks: dict[str | None, str] = {}
     for text in block_weights:
@@ -54,6 +58,8 @@ def typed_parts(adapters: Sequence[str], block_weights: Sequence[str] = ()) -> l
             find_adapter(fetched(use).name),
             use.scale,
             use.blocks or blocks.get(use.name, blocks.get(None)),
+            use.te,
+            use.unet,
         )
         for use in uses
     ]

@@ -78,16 +78,30 @@ def test_as_dense_updates_say() -> None:
     assert shared is not None and shared > 0.05 > abs(found.cosine(0, 1, "BASE") or 0)
 
 
-def of_scales(found: Interference, scales: tuple[float, ...]) -> Interference:
-    return replace(found, scales=scales)
+def test_text_encoders_and_unet_apart() -> None:
+    parts = three()
+    parts[:2] = [replace(parts[0], te=0.1), replace(parts[1], te=-0.7, unet=0.4)]
+    found = measure_interference(parts)
+    assert found.scales == (0.8, 0.4, -0.5) and found.text_scales == (0.1, -0.7, -0.5)
+    squares = 0.0
+    for block, scales in (("BASE", found.text_scales), ("IN01", found.scales)):
+        total = float((torch.tensor(scales, dtype=torch.float64) @ vectors(parts, block)).norm())
+        assert found.stack_norm(block) == pytest.approx(total, rel=1e-6)
+        squares += total**2
+    assert found.stack_norm() == pytest.approx(squares**0.5, rel=1e-6)
+    assert found.stack_norm() != pytest.approx(
+        replace(found, text_scales=found.scales).stack_norm(), rel=1e-3
+    )
+    assert found.balanced().overcooking() == pytest.approx(1)
+    assert found.balanced().text_scales[1] / found.balanced().scales[1] == pytest.approx(-0.7 / 0.4)
 
 
 def test_balanced_scales_weigh_as_one_adapter() -> None:
     found = measure_interference(three())
     strongest = max(found.norm(i) for i in range(3))
     assert found.stack_norm() > 1.3 * strongest
-    scales = found.balanced()
-    assert of_scales(found, scales).stack_norm() == pytest.approx(strongest)
+    scales = found.balanced().scales
+    assert found.balanced().stack_norm() == pytest.approx(strongest)
     assert scales[1] / scales[0] == pytest.approx(1.5 / 0.8) and scales[2] < 0
 
 

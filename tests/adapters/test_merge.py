@@ -32,6 +32,7 @@ from lorastyle.adapters import (
     merge_files,
     model_hash,
     read_header,
+    read_info,
     save_adapter,
 )
 from lorastyle.errors import AdapterError, BaseMismatchError, ConfigError
@@ -323,6 +324,34 @@ def test_files_of_any_form(tmp_path: Path, format: str) -> None:
         ],
     }
     assert metadata["lorastyle.trigger"] == "zkx" and metadata["lorastyle.base"] == "sd1"
+
+
+def test_text_encoders_and_unet_apart(tmp_path: Path) -> None:
+    a = save_adapter(mixed_adapter(), tmp_path / "a.safetensors", dtype="float32")
+    b = save_adapter(other_adapter(), tmp_path / "b.safetensors", dtype="float32")
+    sources = [PartFile(a, 0.8, te=0.0), PartFile(b, -0.5, "BASE:0.5", te=2.0, unet=0.3)]
+    done = merge_files(sources, tmp_path / "ab.safetensors", modules=SHAPES)
+    by_blocks = [
+        Weighted(mixed_adapter(), 1.0, BlockWeights.parse("BASE:0,UNET:0.8")),
+        Weighted(other_adapter(), 1.0, BlockWeights.parse("BASE:1,UNET:0.3")),
+    ]
+    assert apart(done.merged, sums([Weighted(merge(by_blocks).adapter)])) < 1e-5
+    assert apart(done.merged, sums([Weighted(mixed_adapter(), 0.8), Weighted(other_adapter(), 0.3)])) > 0.1
+    first, second = json.loads(read_header(done.path).metadata[MERGED_FROM])["adapters"]
+    assert (first["scale"], first["te"], second["te"], second["unet"]) == (0.8, 0.0, 2.0, 0.3)
+    assert "unet" not in first
+    told = read_info(done.path).describe()
+    assert "a:0.8:te=0 (" in told and " + b:-0.5:te=2:unet=0.3 on BASE:0.5 (" in told
+
+
+def test_none_of_it_is_left_only_where_no_part_is() -> None:
+    off = Weighted(mixed_adapter(), 0.0, unet=0.5)
+    half = merge([Weighted(mixed_adapter(), 1.0, BlockWeights.parse("BASE:0,UNET:0.5"))])
+    assert apart(merge([off]), sums([Weighted(half.adapter)])) < 1e-5
+    with pytest.raises(AdapterError, match="Every scale is 0"):
+        merge([Weighted(mixed_adapter(), 1.0, te=0.0, unet=0.0)])
+    with pytest.raises(AdapterError, match="The te of 'other' is nan"):
+        merge([off, Weighted(other_adapter(), 1.0, te=float("nan"))])
 
 
 def test_a_file_of_a_size(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_folder_is_fused_as_the_bank_does_it(tmp_path: Path) -> None:
     (source / "unet" / "old.bin").write_bytes(b"a pickle")
     adapters = [adapter_for(base, seed=i, name=f"{i}") for i in range(2)]
     files = [
-        PartFile(save_adapter(adapter, tmp_path / f"{i}.safetensors", dtype="float32"), 0.7 + i)
+        PartFile(save_adapter(adapter, tmp_path / f"{i}.safetensors", dtype="float32"), 0.7 + i, te=-0.4 * i)
         for i, adapter in enumerate(adapters)
     ]
     done = fuse_base(str(source), files, tmp_path / "deep" / "fused")
@@ -212,8 +212,9 @@ def test_a_folder_is_fused_as_the_bank_does_it(tmp_path: Path) -> None:
     places = {(c, p) for c, p, _ in adapters[0].updates()}
     assert len(places) == done.modules > 30
     with AdapterBank(live) as bank:
-        for adapter, part in zip(adapters, files, strict=True):
-            bank.add(adapter, scale=part.scale)
+        for adapter in adapters:
+            bank.add(adapter)
+        bank.set_scales({"0": {"unet": 0.7, "text_encoder": 0.0}, "1": {"unet": 1.7, "text_encoder": -0.4}})
         with bank.fused():
             for component, path in places:
                 layer: Any = live[component].get_submodule(path)

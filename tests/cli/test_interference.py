@@ -58,6 +58,14 @@ def test_flags_that_can_be_pasted(lorastyle: Run) -> None:
     assert before["overcooking"] == pytest.approx((1 + 0.2**2) ** 0.5, abs=0.01)
 
 
+def test_text_encoders_apart(lorastyle: Run) -> None:
+    flags = shlex.split(lorastyle("interference", "cat:1:te=0.5", "ink", "--balance").out)
+    assert flags[1] == "cat:0.71:te=0.355" and flags[3] == "ink:0.71"
+    said = lorastyle("interference", "cat:1:te=0.5:unet=2", "ink:1:unet=1e-9")
+    assert "together: 2.00 times" in said.out
+    assert said.out.splitlines()[-1] == "balanced to 1: cat:1:te=0.25, ink:5e-10:te=0.5"
+
+
 def test_many_adapters_and_a_picture(lorastyle: Run, tmp_path: Path) -> None:
     said = lorastyle("interference", "cat", "ink", "tom", "a pale one", "--heat-map", "together.png")
     assert said.code == 0 and said.out.splitlines()[-1] == "together.png"

@@ -54,6 +54,11 @@ def test_size_blocks_and_methods(lorastyle: Run, tmp_path: Path) -> None:
     assert said.code == 0 and dict(read_info(tmp_path / "x.safetensors").ranks) == {8: 2}
     said = lorastyle("merge", "cat", "ink:1:blocks=IN:0", "-o", "y.safetensors")
     assert said.code == 0 and dict(read_info(tmp_path / "y.safetensors").ranks) == {8: 2}
+    said = lorastyle("merge", "cat:1:unet=0.5", "ink:1:unet=0", "-o", "z.safetensors")
+    assert said.code == 0 and dict(read_info(tmp_path / "z.safetensors").ranks) == {8: 2}
+    assert lorastyle("merge", "cat:0.5", "-o", "half.safetensors").code == 0
+    assert lorastyle("verify", "z.safetensors", "half.safetensors").code == 0
+    assert lorastyle("verify", "z.safetensors", "y.safetensors").code == 1
     ties = ("--method", "ties", "--density", 0.3)
     said = lorastyle("merge", "cat", "ink", "-o", "ties.safetensors", *ties)
     assert said.code == 0 and "by ties" in said.out and "rank 8 of 640" in said.out
@@ -78,7 +83,10 @@ def test_size_blocks_and_methods(lorastyle: Run, tmp_path: Path) -> None:
         ),
         (("cat", "ink", "--block-weights", "1,1"), "2 numbers, where 12 or 20 are needed"),
         (("cat", "dots"), "made for different bases"),
-        (("cat:1:te=0.5:start=0.2", "ink"), '"cat" has te=, start=, which is for drawing'),
+        (
+            ("cat:1:te=0.5:start=0.2:mask=left", "ink"),
+            '"cat" has start=, mask=, which is for drawing: .* te=',
+        ),
     ],
 )
 def test_what_cannot_be_merged(

@@ -29,11 +29,15 @@ _PER_PART = 400  # bytes of the record of one adapter
 
 @dataclass(frozen=True)
 class PartFile:
-    """An adapter file or peft folder, and how much of it; `blocks` as `BlockWeights.parse` reads them."""
+    """An adapter file or peft folder, and how much of it: `te` and `unet` as in `Weighted`, `blocks` as
+    `BlockWeights.parse` reads them.
+    """
 
     path: Path
     scale: float = 1.0
     blocks: str | None = None
+    te: float | None = None
+    unet: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def read_weighted(
     for source, digest in zip(sources, hashes, strict=True):
         blocks = None if source.blocks is None else BlockWeights.parse(source.blocks, family)
         adapter, _ = load_whole(source.path, modules or known_modules(source.path), partial=partial)
-        parts.append(Weighted(adapter, source.scale, blocks, digest))
+        parts.append(Weighted(adapter, source.scale, blocks, digest, source.te, source.unet))
     return parts
 
 
@@ -138,7 +142,7 @@ def _refuse_strangers(families: dict[Path, str | None]) -> None:
 
 
 def _room(parts: Sequence[Weighted], modules: Modules | None, most_bytes: int, dtype: str, name: str) -> int:
-    found = list(places([part for part in parts if part.scale != 0], modules))
+    found = list(places([part for part in parts if part.is_used], modules))
     vectors = sum(v.parameters for place in found if (v := place.vectors()) is not None)
     words = sum(v.numel() for part in parts for vs in part.adapter.words.values() for v in vs.values())
     return numbers_within(

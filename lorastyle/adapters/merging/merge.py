@@ -62,7 +62,7 @@ def merge(
     """
     settings = settings or MergeSettings()
     check_parts(parts)
-    parts = [part for part in parts if part.scale != 0]
+    parts = [part for part in parts if part.is_used]
     if not (found := list(places(parts, modules))):
         raise AdapterError("Every factor is 0, so nothing is left to put together.")
     settings = _with_rank(settings, parts)

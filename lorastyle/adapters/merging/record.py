@@ -30,7 +30,7 @@ def merged_metadata(
     """Names, hashes and scales of the parts, how they were merged, and what of theirs is true of all."""
     adapters: list[dict[str, object]] = []
     for part in parts:
-        one: dict[str, object] = {"name": part.adapter.name, "scale": part.scale}
+        one: dict[str, object] = {"name": part.adapter.name, **part.scales}
         if part.hash is not None:
             one["hash"] = part.hash
         if part.blocks is not None:

@@ -28,6 +28,7 @@ class Weighted:
 
     Attributes:
         scale: the user's multiplier: 1 as trained, negative the opposite.
+        te, unet: the multipliers for the text encoders and for the UNet, where they are not `scale`.
         blocks: a further factor for each block; None is 1 everywhere.
         hash: sha256 of its weights, where it came from a file; recorded in what is made of it.
     """
@@ -36,10 +37,33 @@ class Weighted:
     scale: float = 1.0
     blocks: BlockWeights | None = None
     hash: str | None = None
+    te: float | None = None
+    unet: float | None = None
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """Every multiplier by the name that it is given with."""
+        named = {"scale": self.scale, "te": self.te, "unet": self.unet}
+        return {name: scale for name, scale in named.items() if scale is not None}
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any of it is left at these multipliers."""
+        return any(self.scale_on(component) != 0 for component in ("unet", "text_encoder"))
+
+    def scale_on(self, component: str) -> float:
+        """The multiplier for "unet" or a text encoder."""
+        own = self.unet if component == "unet" else self.te
+        return self.scale if own is None else own
 
     def factor(self, component: str, path: str) -> float:
         """By how much the adapter's own update of a module is multiplied."""
-        return self.scale * (1.0 if self.blocks is None else self.blocks.at(component, path))
+        return self.scale_on(component) * (1.0 if self.blocks is None else self.blocks.at(component, path))
+
+    def __str__(self) -> str:
+        """As the command line names it: cat:0.8:te=0."""
+        own = "".join(f":{name}={scale:g}" for name, scale in self.scales.items() if name != "scale")
+        return f"{self.adapter.name}:{self.scale:g}{own}"
 
 
 def check_parts(parts: Sequence[Weighted]) -> None:
@@ -55,22 +79,23 @@ def check_parts(parts: Sequence[Weighted]) -> None:
     if not parts:
         raise AdapterError("Name at least one adapter.")
     for part in parts:
-        if not math.isfinite(part.scale):
-            raise AdapterError(
-                f"The scale of {part.adapter.name!r} is {part.scale}; a finite number is needed, 1 is as "
-                "trained."
-            )
-        if abs(part.scale) > UNUSUAL_SCALE:
-            warnings.warn(
-                f"The scale of {part.adapter.name!r} is {part.scale:g}; beyond {UNUSUAL_SCALE:g} pictures "
-                "break up.",
-                AdapterWarning,
-                stacklevel=3,
-            )
-    if all(part.scale == 0 for part in parts):
+        for name, scale in part.scales.items():
+            if not math.isfinite(scale):
+                raise AdapterError(
+                    f"The {name} of {part.adapter.name!r} is {scale}; a finite number is needed, 1 is as "
+                    "trained."
+                )
+            if abs(scale) > UNUSUAL_SCALE:
+                warnings.warn(
+                    f"The {name} of {part.adapter.name!r} is {scale:g}; beyond {UNUSUAL_SCALE:g} pictures "
+                    "break up.",
+                    AdapterWarning,
+                    stacklevel=3,
+                )
+    if not any(part.is_used for part in parts):
         raise AdapterError("Every scale is 0, so nothing is left to put together.")
     for part in parts:
-        if part.scale == 0:
+        if not part.is_used:
             warnings.warn(
                 f"The scale of {part.adapter.name!r} is 0, so none of it is used.",
                 AdapterWarning,

@@ -108,7 +108,7 @@ def _check_target(target: Path, base: StoredBase) -> None:
 
 def _record(base: StoredBase, parts: Sequence[Weighted]) -> dict[str, str]:
     kept = {k: v for k, v in base.headers[base.path].metadata.items() if k not in _HASHES}
-    return {**kept, FUSED_FROM: ", ".join(f"{p.adapter.name}:{p.scale:g}" for p in parts)}
+    return {**kept, FUSED_FROM: ", ".join(map(str, parts))}
 
 
 def _copy_sidecar(source: Path, target: Path) -> None:

@@ -32,7 +32,7 @@ class Sums:
     ) -> None:
         self.modules = 0
         self._base, self._on_module = base, on_module
-        active = [part for part in parts if part.scale != 0]
+        active = [part for part in parts if part.is_used]
         self._places = {(p.component, p.path): p for p in places(active, base.shapes)}
         self._lost = self._changed = 0.0
         self._at: dict[tuple[Path, str], list[tuple[str, str, StoredTensor]]] = {}
