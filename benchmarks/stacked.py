@@ -2,8 +2,8 @@
 
     python -m benchmarks.quality stack --adapter sticker=a.safetensors --adapter blob=b.safetensors ...
 
-Style and subject: sticker and blob, both at 1, against each alone: stickers named by the judge, likeness to
-the training pictures, in colour and in grey. Two styles: sticker and ink at a half each; the log-odds of
+Style and subject: blob and sticker, both at 1, added up and combined otherwise, against each alone: stickers
+named by the judge, likeness to the training pictures, in colour and in grey. Two styles: sticker and ink at a half each; the log-odds of
 sticker over ink lie between those of each alone. Regions: the share of what a masked adapter changes that
 lies inside its mask, in squared differences of pixels to the same picture without it.
 """
@@ -23,6 +23,7 @@ from benchmarks.classifier import STYLES, Judge, to_input
 from lorastyle import AdapterUse, Engine, GenerateRequest, load_base
 from lorastyle.bases import Likeness
 from lorastyle.generate.fields import field_of
+from lorastyle.generate.request import COMBINE
 
 ROOT = Path(__file__).parents[1]
 THINGS = ("cat", "tree", "car", "house", "robot", "fish", "bicycle", "flower", "cup", "dog", "boat", "bird",
@@ -41,9 +42,9 @@ def stacked(adapters: dict[str, Path], keep: Callable[[Sequence[Image.Image], st
     engine = Engine(load_base())
     uses = {name: AdapterUse(str(path)) for name, path in adapters.items()}
 
-    def draw(prompts: Sequence[str], *mine: AdapterUse) -> list[Image.Image]:
+    def draw(prompts: Sequence[str], *mine: AdapterUse, combine: str | None = None) -> list[Image.Image]:
         return [
-            engine.generate(GenerateRequest(p, adapters=mine, seed=i, steps=20))[0].image
+            engine.generate(GenerateRequest(p, adapters=mine, seed=i, steps=20, combine=combine))[0].image
             for i, p in enumerate(prompts)
         ]
 
@@ -65,24 +66,29 @@ def _style_and_subject(
 
     prompts = ["a blob face, sticker style"] * 32
     alone, subject = draw(prompts, uses["sticker"]), draw(["a blob face"] * 32, uses["blob"])
-    both = draw(prompts, uses["sticker"], uses["blob"])
-    keep([*alone[:16], *subject[:16], *both], "stack-style-subject")
-    table.add_row(
-        "sticker at 1 + blob at 1: stickers named, of alone",
-        f"{named(both) / max(named(alone), 1e-9):.0%} ({named(both):.0%} of {named(alone):.0%})",
-        "80 % or more",
-    )
-    for what, seen in (("likeness to blob", _as_it_is), ("likeness of grey pictures", _grey)):
-        target = likeness.images([seen(cut_out(picture)) for picture in real])
-        stacked, own, none = (
-            float((likeness.images([seen(cut_out(p)) for p in pictures]) @ target.T).mean())
-            for pictures in (both, subject, alone)
-        )
+    sheet = [*alone[:16], *subject[:16]]
+    for how in (None, *COMBINE):
+        both = draw(prompts, uses["blob"], uses["sticker"], combine=how)
+        sheet += both[:16]
+        stack = f"blob at 1 + sticker at 1, {how or 'added up'}"
+        bar = "80 % or more" if how is None else "-"
         table.add_row(
-            f"sticker at 1 + blob at 1: {what}, of alone",
-            f"{stacked / own:.0%} ({stacked:.3f} of {own:.3f}, without blob {none:.3f})",
-            "80 % or more",
+            f"{stack}: stickers named, of alone",
+            f"{named(both) / max(named(alone), 1e-9):.0%} ({named(both):.0%} of {named(alone):.0%})",
+            bar,
         )
+        for what, seen in (("likeness to blob", _as_it_is), ("likeness of grey pictures", _grey)):
+            target = likeness.images([seen(cut_out(picture)) for picture in real])
+            stacked, own, none = (
+                float((likeness.images([seen(cut_out(p)) for p in pictures]) @ target.T).mean())
+                for pictures in (both, subject, alone)
+            )
+            table.add_row(
+                f"{stack}: {what}, of alone",
+                f"{stacked / own:.0%} ({stacked:.3f} of {own:.3f}, without blob {none:.3f})",
+                bar,
+            )
+    keep(sheet, "stack-style-subject")
 
 
 def _as_it_is(picture: Image.Image) -> Image.Image:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .health import BadTensor
     from .inspect import InspectedWord, Inspection, inspect_adapter
     from .interference import Interference, measure_interference
+    from .k_lora import turning_points
     from .load import Modules, load_adapter, load_adapter_report
     from .look import Look
     from .lowrank import LowRank, Spectrum, is_finite
@@ -165,6 +166,7 @@ __all__ = [
     "shrink",
     "spans",
     "thumbnail",
+    "turning_points",
     "without_private",
     "write_sidecars",
 ]
@@ -234,6 +236,7 @@ _LATE = {  # modules that need torch, or that few callers need
     "save_adapter": "save",
     "shrink": "resize",
     "spans": "side_by_side",
+    "turning_points": "k_lora",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

@@ -68,6 +68,10 @@ class LowRank:
         up, down = self.up.flatten(1).float(), self.down.flatten(1).float()
         return (self.scale * (up @ down)).reshape(self.shape)
 
+    def to(self, device: torch.device | str) -> LowRank:
+        """The same update with its factors there."""
+        return LowRank(self.down.to(device), self.up.to(device), self.alpha)
+
     def folded(self) -> LowRank:
         """The same update with a scale of 1: alpha is the rank, and `up` (float32) has taken the rest in."""
         if self.alpha == self.rank:

@@ -23,12 +23,16 @@ class _Group:
 
     Attributes:
         stretches: each layer's slot, its first row, and how many it has.
+        parts: of each layer's stack in turn, the adapters, with their modules.
+        ranks: how many rows each of the parts has.
         owners: (R,), the column of each row.
         weights: (R,), float32; None where all of them are 1.
         gate: (R,) or (batch, 1, R), what the layers read.
     """
 
     stretches: list[tuple[Slot, int, int]]
+    parts: list[tuple[str, str, str]]
+    ranks: Tensor
     owners: Tensor
     weights: Tensor | None
     gate: Tensor
@@ -41,9 +45,10 @@ class _Group:
             for (slot, _, _), view in zip(self.stretches, self.views, strict=bool(self.views))
         )
 
-    def write(self, table: Tensor, opened: frozenset[Column], *, changed: bool) -> None:
+    def write(self, mix: Mix, table: Tensor, opened: frozenset[Column], *, changed: bool) -> None:
         """
         Args:
+            mix: for what it chooses of each module.
             table: the strength of each column, (columns,) or (batch, 1, columns).
             opened: the columns that are not zero.
             changed: whether they are others than at the last call.
@@ -51,6 +56,9 @@ class _Group:
         values = table.to(self.owners.device).index_select(-1, self.owners)
         if self.weights is not None:
             values = values * self.weights
+        if mix.choices:
+            chosen = torch.tensor([mix.choice(*part) for part in self.parts])
+            values = values * chosen.repeat_interleave(self.ranks).to(values.device)
         values = values.to(self.gate.dtype)
         if values.shape == self.gate.shape and self.views:
             self.gate.copy_(values)
@@ -91,6 +99,7 @@ class Gates:
         weights: list[float] = []
         ranks: list[int] = []
         stretches: list[tuple[Slot, int, int]] = []
+        parts: list[tuple[str, str, str]] = []
         row = 0
         for slot in slots:
             first = row
@@ -99,12 +108,15 @@ class Gates:
                 assert resident.update is not None
                 owners.append(self._columns[name, resident.component])
                 weights.append(slot.weight(name, mix))
+                parts.append((name, resident.component, resident.path))
                 ranks.append(resident.update.rank)
                 row += ranks[-1]
             stretches.append((slot, first, row - first))
         repeats = torch.tensor(ranks)
         return _Group(
             stretches,
+            parts,
+            repeats,
             torch.tensor(owners).repeat_interleave(repeats).to(device),
             None if set(weights) == {1.0} else torch.tensor(weights).repeat_interleave(repeats).to(device),
             torch.empty(0, device=device, dtype=dtype),
@@ -123,7 +135,7 @@ class Gates:
             table = torch.tensor(columns).T.contiguous()  # (1 or batch, columns)
             table = table[:, None] if mix.rows else table[0]
             for group in self._groups:
-                group.write(table, opened, changed=opened != self._open)
+                group.write(mix, table, opened, changed=opened != self._open)
             for slot in self._slots:
                 if slot.layer.trainable is not None:
                     _write_trained(slot, mix)
@@ -134,6 +146,7 @@ def _write_trained(slot: Slot, mix: Mix) -> None:
     (name, component), rank = next(
         ((name, r.component), slot.trainable.rank) for name, r in slot.residents.items() if r.update is None
     )
-    strengths = torch.tensor(mix.column(name, component)) * slot.weight(name, mix)
+    chosen = mix.choice(name, component, slot.residents[name].path)
+    strengths = torch.tensor(mix.column(name, component)) * (slot.weight(name, mix) * chosen)
     gate = strengths[:, None, None].expand(-1, 1, rank) if mix.rows else strengths.expand(rank)
     slot.layer.set_trained_gate(gate)

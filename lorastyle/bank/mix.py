@@ -12,6 +12,9 @@ from lorastyle.errors import AdapterError
 Scales = Mapping[str, Mapping[str, float]]
 """{adapter: {component: scale}}"""
 
+Choices = Mapping[str, Mapping[tuple[str, str], float]]
+"""{adapter: {(component, path): factor}}"""
+
 T = TypeVar("T")
 
 Column = tuple[str, str]
@@ -27,12 +30,14 @@ class Mix:
         rows: one such for each sample of the batch; empty where `scales` holds for all of them.
         weights: {adapter: what its scales are multiplied by in each block}.
         factors: {adapter: what its scales are multiplied by at this step}; 1 where it is not named.
+        choices: {adapter: {(component, path): the same for one module}}, times the others.
     """
 
     scales: Scales = field(default_factory=dict[str, dict[str, float]])
     rows: tuple[Scales, ...] = ()
     weights: Mapping[str, BlockWeights] = field(default_factory=dict[str, BlockWeights])
     factors: Mapping[str, float] = field(default_factory=dict[str, float])
+    choices: Choices = field(default_factory=dict[str, dict[tuple[str, str], float]])
 
     def column(self, name: str, component: str) -> tuple[float, ...]:
         """The strength of an adapter on a component, for each sample or once, before block weights."""
@@ -43,6 +48,10 @@ class Mix:
         """What multiplies the strength at a module."""
         weights = self.weights.get(name)
         return 1.0 if weights is None else weights.at(component, path)
+
+    def choice(self, name: str, component: str, path: str) -> float:
+        """What multiplies it further at this step."""
+        return self.choices.get(name, {}).get((component, path), 1.0)
 
     def strength(self, name: str, component: str, path: str) -> float:
         """The one strength at a module, everything counted; 0 for an adapter that is just moving in.
@@ -58,7 +67,7 @@ class Mix:
                 f"The scale of {name!r} differs between the pictures of the batch, and it is added to the "
                 "weights, which they share. Draw them one by one."
             )
-        return column[0] * self.weight(name, component, path)
+        return column[0] * self.weight(name, component, path) * self.choice(name, component, path)
 
     def used(self, name: str, component: str) -> bool:
         """Whether it is ever on: for some sample, whatever the step says now."""
@@ -76,7 +85,7 @@ class Mix:
             return {other: value for other, value in named.items() if other != name}
 
         rows = tuple(rest(row) for row in self.rows)
-        return Mix(rest(self.scales), rows, rest(self.weights), rest(self.factors))
+        return Mix(rest(self.scales), rows, rest(self.weights), rest(self.factors), rest(self.choices))
 
     def stacks_as(self, other: Mix) -> bool:
         """Whether every layer has the same stack in both."""

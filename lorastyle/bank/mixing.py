@@ -18,7 +18,7 @@ from .cross_attention import reading_apart
 from .fuse import check_fusable, fused_weight, replaceable
 from .gates import Gates
 from .layers import GatedLayer
-from .mix import Mix
+from .mix import Choices, Mix
 from .patches import Patches
 from .regions import Regions
 from .residents import check_components
@@ -69,7 +69,13 @@ class Mixing:
         if len(self._adapters) < len(self.names):
             return None
         acting = [
-            (self._arrivals[name], component, strengths, repr(self._mix.weights.get(name)))
+            (
+                self._arrivals[name],
+                component,
+                strengths,
+                repr(self._mix.weights.get(name)),
+                repr(self._mix.choices.get(name)),
+            )
             for component in components
             for name, scales in self._mix.scales.items()
             if component in scales and any(strengths := self._mix.column(name, component))
@@ -150,10 +156,14 @@ class Mixing:
         kept = {name: blocks for name, blocks in merged.items() if blocks is not None}
         self._apply(replace(self._mix, weights=kept))
 
-    def set_step_factors(self, factors: Mapping[str, float]) -> None:
+    def set_step_factors(self, factors: Mapping[str, float], choices: Choices | None = None) -> None:
         """Multiply the scales of the adapters named here, until the next call; 1 for the others.
 
         For schedules: an adapter whose factor is 0 costs nothing at that step, and nothing is stacked anew.
+
+        Args:
+            choices: factors of single modules, times the others: {adapter: {(component, path): factor}}. A
+                module that the adapter does not change is allowed.
 
         Raises:
             AdapterError: an unknown adapter, a factor that is not finite, or the bank is fused.
@@ -162,7 +172,15 @@ class Mixing:
         for name, factor in factors.items():
             known_name(name, self.names)
             finite_scale(f"{name} at this step", factor)
-        self._apply(replace(self._mix, factors=dict(factors)))
+        for name, modules in (choices or {}).items():
+            known_name(name, self.names)
+            for (component, path), factor in modules.items():
+                finite_scale(f"{name} at this step on {component} {path}", factor)
+        self._apply(
+            replace(
+                self._mix, factors=dict(factors), choices={n: dict(m) for n, m in (choices or {}).items()}
+            )
+        )
 
     @contextmanager
     def confined(

@@ -36,7 +36,7 @@ def cost(request: GenerateRequest) -> float:
     passes = request.steps * (1.0 if request.strength is None else request.strength)
     if request.hires > 1:
         passes += request.steps * (request.hires_strength or 0.4) * request.hires**2
-    if request.combine is not None:
+    if request.combine == "composite":
         passes *= max(1, len(request.adapters))
     elif any(use.mask for use in request.adapters):
         passes *= 2  # it is drawn without them, too

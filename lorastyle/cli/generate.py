@@ -41,7 +41,7 @@ def generate(
     mask: str | None = None,
     hires: float | None = None,
     hires_strength: Annotated[float | None, _MORE] = None,
-    combine: Annotated[Literal["composite"] | None, _MORE] = None,
+    combine: Annotated[Literal["composite", "k-lora"] | None, _MORE] = None,
     base: str | None = None,
     like: Path | None = None,
     skip_missing: Annotated[bool, _MORE, Parameter(negative="")] = False,
@@ -83,8 +83,9 @@ def generate(
         mask: with --init, a picture that is white where it is drawn anew (inpainting).
         hires: draw, then enlarge that many times and draw the details: 1.5, 2.
         hires_strength: how much of the enlarged picture is drawn anew; 0.4 if left out.
-        combine: composite asks the base once with each adapter alone and averages the answers, for several
-            that get in each other's way; added up if left out.
+        combine: for adapters that get in each other's way: composite asks the base once with each alone and
+            averages the answers; k-lora has each layer take the first of two (the subject), and from some
+            step on the second (the style). Added up if left out.
         base: "embedded", a checkpoint file, a folder, or a Hub id such as org/model.
         like: a picture of lorastyle, A1111, Forge or InvokeAI: its settings are used where no flag says else.
         skip_missing: with --like, draw without the adapters and pictures that are not here.

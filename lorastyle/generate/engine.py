@@ -142,7 +142,7 @@ class Engine:
         with suppress(Stopped), self._turn(stop), torch.no_grad():
             request = self._complete(request)
             previews = None if on_preview is None else self._previews(on_preview)
-            request = replace(request, adapters=self._residents.use(request.adapters))
+            request = replace(request, adapters=self._residents.use(request.adapters, request.combine))
             for picture in self._draw(request, Watch(on_step, previews, stop)):
                 pictures.append(picture)
                 if on_picture is not None:
@@ -203,7 +203,7 @@ class Engine:
     ) -> Iterator[tuple[int, Picture]]:
         """The pictures of requests that go together, with the numbers of their requests."""
         if len(group) == 1:
-            self._residents.set(requests[group[0]].adapters)
+            self._residents.set(requests[group[0]].adapters, requests[group[0]].combine)
             for picture in self._draw(requests[group[0]], watch):
                 yield group[0], picture
             return
@@ -310,7 +310,7 @@ class Engine:
     def _draw(self, request: GenerateRequest, watch: Watch) -> Iterator[Picture]:
         size = cast(int, request.height), cast(int, request.width)
         uses, fields = self._residents.confined(request.adapters, size)
-        voices = self._residents.alone(request.adapters) if request.combine else {}
+        voices = self._residents.alone(request.adapters) if request.combine == "composite" else {}
         words, *apart = self._readings.apart(request, self._residents.brought, list(fields or voices))
         request = replace(request, adapters=uses)
         if canvas := load_canvas(request):

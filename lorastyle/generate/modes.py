@@ -47,8 +47,8 @@ def fuses(mode: str, base: StableDiffusion, bank: AdapterBank, request: Generate
         )
     if mode == "fused" and request.combine is not None:
         raise ConfigError(
-            f'combine is "{request.combine}", which asks the base with each adapter alone, and fused weights '
-            "have all of them in. Draw in the mode bank (or auto)."
+            f'combine is "{request.combine}", which has adapters act apart from each other, and fused '
+            "weights have all of them in. Draw in the mode bank (or auto)."
         )
     if mode != "auto":
         return mode == "fused"

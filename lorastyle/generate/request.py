@@ -22,7 +22,7 @@ CLIP_SKIP = (1, 12)
 MAX_HIRES = 4.0
 STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where they are left open
 MAX_ADAPTERS = 256
-COMBINE = ("composite",)
+COMBINE = ("composite", "k-lora")
 _MOST_PROBLEMS = 20
 
 
@@ -70,7 +70,9 @@ class GenerateRequest:
     """With `hires`: how much of the enlarged picture is drawn anew, above 0 up to 1; None is 0.4."""
     combine: str | None = None
     """How several adapters act together: None adds them up; "composite" asks the base once with each alone,
-    and averages the answers (LoRA Composite, Zhong et al. 2024, arXiv:2402.16843)."""
+    and averages the answers (LoRA Composite, Zhong et al. 2024, arXiv:2402.16843); "k-lora" has each layer of
+    the UNet take the first of two, the subject, and from some step on the second, the style (K-LoRA, Ouyang
+    et al. 2025, arXiv:2502.18461)."""
     number: int = 1
     """How many pictures."""
     clip_skip: int = 1
@@ -213,7 +215,7 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
             judge(key, good, f"{count} hex digits are needed")
     if values.get("combine") is not None:
         word = values["combine"]
-        judge("combine", word in COMBINE, f"{', '.join(COMBINE)} is allowed, or none to add adapters up")
+        judge("combine", word in COMBINE, f"allowed are {', '.join(COMBINE)}, or none to add adapters up")
         adapters = values.get("adapters")
         uses = cast("tuple[object, ...]", adapters) if isinstance(adapters, tuple) else ()
         if masked := [use.name for use in uses if isinstance(use, AdapterUse) and use.mask]:

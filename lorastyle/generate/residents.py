@@ -10,13 +10,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lorastyle.adapters import FAMILIES, adapter_files, content_hash, load_adapter, model_hash, read_info
+from lorastyle.adapters import (
+    FAMILIES,
+    adapter_files,
+    content_hash,
+    load_adapter,
+    model_hash,
+    read_info,
+)
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError
 from lorastyle.library import find_adapter
 
 from .fields import field_of
+from .selection import Selection, Selections
 from .uses import AdapterUse
 
 
@@ -58,27 +66,39 @@ class Residents:
         self._attached: dict[str, _Resident] = {}  # by content, in the order of last use
         self._of_use: dict[AdapterUse, str] = {}  # contents, of the last requests' uses with their hashes
         self._by_step: dict[str, AdapterUse] = {}
+        self._selection: Selection | None = None
+        self._selections = Selections(bank, base)
         self.brought: tuple[str, ...] = ()  # the hashes of those in use that bring words of their own
 
-    def use(self, uses: Sequence[AdapterUse]) -> tuple[AdapterUse, ...]:
+    def use(self, uses: Sequence[AdapterUse], combine: str | None = None) -> tuple[AdapterUse, ...]:
         """Attach `uses` at their scales and everything else at 0; the same uses with their hashes.
 
         Nothing changes unless all of them can be used.
 
         Raises:
             AdapterError: not found, damaged, no module matches, or made for another family.
-            ConfigError: two of them are the same file.
+            ConfigError: two of them are the same file; or as `set`.
         """
         (recorded,) = self.bring([uses])
-        self.set(recorded)
+        self.set(recorded, combine)
         return recorded
 
-    def set(self, uses: Sequence[AdapterUse]) -> None:
-        """Uses of the last `bring` at their scales and everything else at 0."""
-        chosen = {name: use for use, name in self._named(uses)}
+    def set(self, uses: Sequence[AdapterUse], combine: str | None = None) -> None:
+        """Uses of the last `bring` at their scales and everything else at 0.
+
+        Args:
+            combine: of the request; for "k-lora" a selection is made.
+
+        Raises:
+            ConfigError, AdapterError: see `Selections.between`. Nothing changes then.
+        """
+        named = {use: (name, self._of_use[use]) for use, name in self._named(uses)}
+        selection = self._selections.between(uses, named) if combine == "k-lora" else None
+        chosen = {name: use for use, (name, _) in named.items()}
         weights = {name: use.weights(self._base.family) for name, use in chosen.items()}
         self._bank.set_scales(self.scales(uses))
         self._bank.set_block_weights({**dict.fromkeys(self._bank.block_weights), **weights})
+        self._selection = selection
         self._by_step = {name: use for name, use in chosen.items() if use.by_step}
         in_use = [self._attached[self._of_use[use]] for use in uses if use.is_used]
         self._base.set_words({word: v for resident in in_use for word, v in resident.words.items()})
@@ -166,15 +186,23 @@ class Residents:
         """
 
         def step(number: int, steps: int) -> None:
-            if self._by_step:
+            if self._by_step or self._selection:
                 factors = {name: use.factor(number, steps) for name, use in self._by_step.items()}
-                self._bank.set_step_factors(factors)
+                self._bank.set_step_factors(factors, self._choices(factors, number, steps))
 
         try:
             yield step
         finally:
-            if self._by_step:
+            if self._by_step or self._selection:
                 self._bank.set_step_factors({})
+
+    def _choices(
+        self, factors: Mapping[str, float], number: int, steps: int
+    ) -> dict[str, dict[tuple[str, str], float]]:
+        """What is chosen between those that act at this step."""
+        if self._selection is None or 0.0 in factors.values():
+            return {}
+        return self._selection.at(number, steps)
 
     def _attach(self, file: _File) -> _Resident:
         taken = set(self._bank.names)

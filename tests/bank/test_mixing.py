@@ -94,6 +94,33 @@ def test_a_step_multiplies_scales_and_stacks_nothing_anew(unet: nn.Module, bank:
         bank.set_step_factors({"a9": 1.0})
 
 
+def test_a_step_chooses_module_by_module(unet: nn.Module, bank: AdapterBank) -> None:
+    path = "mid_block.attentions.0"
+    bank.set_scales({"a0": 0.8, "a1": 0.5})
+    before, modules = call(unet), [name for name, _ in unet.named_modules() if name.startswith(path)]
+    stacks = [layer.down for layer in unet.modules() if isinstance(layer, GatedLayer)]
+    bank.set_step_factors(
+        {"a1": 2.0}, {"a0": {("unet", name.replace(".base", "")): 0.25 for name in modules}}
+    )
+    chosen = call(unet)
+    now = [layer.down for layer in unet.modules() if isinstance(layer, GatedLayer)]
+    assert all(a is b for a, b in zip(stacks, now, strict=True))
+    with bank.rows([{}, {}, {"a0": 0.0}]):
+        torch.testing.assert_close(call(unet)[:2], chosen[:2], atol=1e-5, rtol=1e-5)
+        assert differ(call(unet)[2], chosen[2])
+    with bank.fused():
+        torch.testing.assert_close(call(unet), chosen, atol=1e-4, rtol=1e-4)
+    bank.set_step_factors({})
+    assert same_bits(call(unet), before)
+    with bank.scaled({"a1": 1.0}):
+        assert differ(call(unet), chosen)
+        bank.set_block_weights({"a0": BlockWeights({}, paths={f"unet.{path}": 0.25})})
+        torch.testing.assert_close(call(unet), chosen, atol=1e-5, rtol=1e-5)
+    for wrong in ({"a9": {("unet", path): 1.0}}, {"a0": {("unet", path): float("nan")}}):
+        with pytest.raises(AdapterError):
+            bank.set_step_factors({}, wrong)
+
+
 def test_all_off_at_a_step_is_the_base_to_the_bit(unet: nn.Module, bank: AdapterBank) -> None:
     with bank.disabled():
         bare = call(unet)

@@ -88,7 +88,7 @@ def test_pictures_of_a_batch_are_as_alone(
 
 
 def test_what_cannot_be_combined(engine: Engine, uses: tuple[AdapterUse, ...], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="composite is allowed"):
+    with pytest.raises(ConfigError, match="allowed are composite, k-lora"):
         GenerateRequest("a", combine="switch")
     with pytest.raises(ConfigError, match="has a mask"):
         replace(REQUEST, adapters=(replace(uses[0], mask="left"),))
