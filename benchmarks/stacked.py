@@ -3,9 +3,10 @@
     python -m benchmarks.quality stack --adapter sticker=a.safetensors --adapter blob=b.safetensors ...
 
 Style and subject: blob and sticker, both at 1, added up and combined otherwise, against each alone: stickers
-named by the judge, likeness to the training pictures, in colour and in grey. Two styles: sticker and ink at a half each; the log-odds of
-sticker over ink lie between those of each alone. Regions: the share of what a masked adapter changes that
-lies inside its mask, in squared differences of pixels to the same picture without it.
+named by the judge, likeness to the training pictures, in colour and in grey. Two styles: sticker and ink at a
+half each; the log-odds of sticker over ink lie between those of each alone. Regions: the share of what a
+masked adapter changes that lies inside its mask, in squared differences of pixels to the same picture without
+it.
 """
 
 from __future__ import annotations
