@@ -6,12 +6,13 @@ Style and subject: blob and sticker, both at 1, added up and combined otherwise,
 named by the judge, likeness to the training pictures, in colour and in grey. Two styles: sticker and ink at a
 half each; the log-odds of sticker over ink lie between those of each alone. Regions: the share of what a
 masked adapter changes that lies inside its mask, in squared differences of pixels to the same picture without
-it.
+it. Mixture: the same for the half of the picture where the thing stands whose word claims the adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,20 @@ def stacked(adapters: dict[str, Path], keep: Callable[[Sequence[Image.Image], st
     engine = Engine(load_base())
     uses = {name: AdapterUse(str(path)) for name, path in adapters.items()}
 
-    def draw(prompts: Sequence[str], *mine: AdapterUse, combine: str | None = None) -> list[Image.Image]:
-        return [
-            engine.generate(GenerateRequest(p, adapters=mine, seed=i, steps=20, combine=combine))[0].image
+    def draw(
+        prompts: Sequence[str], *mine: AdapterUse, combine: str | None = None, seed: int = 0
+    ) -> list[Image.Image]:
+        requests = [
+            GenerateRequest(p, adapters=mine, seed=seed + i, steps=20, combine=combine)
             for i, p in enumerate(prompts)
         ]
+        return [engine.generate(request)[0].image for request in requests]
 
     table = Table("what", "measured", "bar", title="Stacks")
     _style_and_subject(table, draw, uses, keep)
     _two_styles(table, draw, uses, keep)
     _regions(table, draw, uses, keep)
+    _mixture(table, draw, uses, keep)
     return table
 
 
@@ -147,6 +152,39 @@ def _regions(
             f"{', '.join(found)} (without a mask {', '.join(loose)})",
             "90 % or more",
         )
+
+
+def _mixture(
+    table: Table, draw: Draw, uses: dict[str, AdapterUse], keep: Callable[[Sequence[Image.Image], str], None]
+) -> None:
+    pairs = list(zip(THINGS[::2], THINGS[1::2], strict=True))
+    prompts = [f"a {first} and a {second}" for first, second in pairs]  # the base draws them side by side
+    plain = draw(prompts)
+    whole = draw(prompts, uses["sticker"], uses["ink"])
+    sheet = [*plain, *whole]
+    for side, style in enumerate(("sticker", "ink")):
+        claimed = [
+            draw([prompt], replace(uses[style], words=pair[side]), seed=i)[0]
+            for i, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True))
+        ]
+        sheet += claimed
+        inside = np.zeros((plain[0].height, plain[0].width), bool)
+        inside[:, side * plain[0].width // 2 :][:, : plain[0].width // 2] = True
+        table.add_row(
+            f"{style} claimed by the {('left', 'right')[side]} of two things: energy in its half",
+            f"{_share(plain, claimed, inside):.1%} (not claimed "
+            f"{_share(plain, draw(prompts, uses[style]), inside):.0%})",
+            "-",
+        )
+    sheet += [
+        draw(
+            [prompt],
+            *(replace(uses[s], words=w) for s, w in zip(("sticker", "ink"), pair, strict=True)),
+            seed=i,
+        )[0]
+        for i, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True))
+    ]
+    keep(sheet, "stack-mixture")
 
 
 def _share(plain: Sequence[Image.Image], changed: Sequence[Image.Image], inside: np.ndarray) -> float:

@@ -8,6 +8,7 @@ with lorastyle.attach(pipe) as bank:
 from __future__ import annotations
 
 from .attach import attach
+from .attention_maps import AttentionMaps
 from .bank import AdapterBank
 from .layers import GatedConv2d, GatedLayer, GatedLinear
 from .targets import PRESETS, adaptable_modules, match_paths, select_targets
@@ -15,6 +16,7 @@ from .targets import PRESETS, adaptable_modules, match_paths, select_targets
 __all__ = [
     "PRESETS",
     "AdapterBank",
+    "AttentionMaps",
     "GatedConv2d",
     "GatedLayer",
     "GatedLinear",

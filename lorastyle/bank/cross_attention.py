@@ -42,14 +42,12 @@ def reading_apart(model: nn.Module, regions: Regions, readings: Sequence[Tensor]
     with ExitStack() as undo:
         for module in model.modules():
             if is_cross_attention(module):
-                undo.enter_context(_replaced(module, regions, readings))
+                undo.enter_context(replaced_forward(module, _apart(module, regions, readings)))
         yield
 
 
-@contextmanager
-def _replaced(module: nn.Module, regions: Regions, readings: Sequence[Tensor]) -> Generator[None]:
+def _apart(module: nn.Module, regions: Regions, readings: Sequence[Tensor]) -> Callable[..., Tensor]:
     own: Callable[..., Tensor] = module.forward
-    before = module.__dict__.get("forward")  # accelerate puts its own there
 
     def forward(
         hidden_states: Tensor,
@@ -68,6 +66,13 @@ def _replaced(module: nn.Module, regions: Regions, readings: Sequence[Tensor]) -
             mixed += share * (one - common)
         return mixed
 
+    return forward
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Callable[..., Tensor]) -> Generator[None]:
+    """For the length of a `with` block, calls of the module come to `forward`."""
+    before = module.__dict__.get("forward")  # accelerate puts its own there
     module.__dict__["forward"] = forward
     try:
         yield

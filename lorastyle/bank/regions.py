@@ -64,7 +64,7 @@ class Regions:
 
     def shares(self, tokens: int, like: Tensor) -> Tensor:
         """(confined adapters, tokens, 1): how much each place sees of the copy of each."""
-        found = [self._on(name, self.grid_of(tokens)).flatten() for name in self.names]
+        found = [self._on(name, grid_of(tokens, self.grid)).flatten() for name in self.names]
         return torch.stack(found)[..., None].to(like)
 
     def factor(self, rows: Rows, inner: Tensor, *, words: bool) -> Tensor:
@@ -89,7 +89,7 @@ class Regions:
             grid = inner.shape[2], inner.shape[3]
             return torch.stack([self._on(name, grid) for name, _ in rows]).repeat_interleave(ranks, 0)
         if inner.ndim == 3:
-            grid = self.grid_of(inner.shape[1])
+            grid = grid_of(inner.shape[1], self.grid)
             fields = torch.stack([self._on(name, grid).flatten() for name, _ in rows], 1)
             return fields.repeat_interleave(ranks, 1)
         least = [float(self._fields[name].min()) if name in self._fields else 1.0 for name, _ in rows]
@@ -107,18 +107,19 @@ class Regions:
             return torch.ones(*grid)
         return F.adaptive_avg_pool2d(self._fields[name][None], grid)[0]
 
-    def grid_of(self, tokens: int) -> tuple[int, int]:
-        """The grid of that many places: the latents', halved as often as it takes.
 
-        Raises:
-            AdapterError: it is none of these.
-        """
-        height, width = self.grid
-        while height * width > tokens:
-            height, width = -(-height // 2), -(-width // 2)
-        if height * width != tokens:
-            raise AdapterError(
-                f"A layer has {tokens} places, and latents of {self.grid[0]} x {self.grid[1]} are never so "
-                "many when halved: adapters cannot be confined on this base."
-            )
-        return height, width
+def grid_of(tokens: int, grid: tuple[int, int]) -> tuple[int, int]:
+    """The grid of a layer with that many places: the latents' `grid`, halved as often as it takes.
+
+    Raises:
+        AdapterError: it is none of these.
+    """
+    height, width = grid
+    while height * width > tokens:
+        height, width = -(-height // 2), -(-width // 2)
+    if height * width != tokens:
+        raise AdapterError(
+            f"A layer has {tokens} places, and latents of {grid[0]} x {grid[1]} are never so many when "
+            "halved: adapters cannot be confined on this base."
+        )
+    return height, width

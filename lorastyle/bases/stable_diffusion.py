@@ -146,6 +146,13 @@ class StableDiffusion:
         unwanted = [known[text] if text else self._empty_negative(known[text]) for text in negatives]
         return PromptEmbeds.cat([known[text] for text in prompts]), PromptEmbeds.cat(unwanted)
 
+    def places(self, prompt: str, words: str) -> Tensor:
+        """Which of the embeddings that `read` makes of a prompt are of these words: (tokens,), True there.
+
+        A prompt in several chunks never parts words, but at a comma; those that it parts are not found.
+        """
+        return self.readers[0].places(prompt, words)
+
     def _empty_negative(self, embeds: PromptEmbeds) -> PromptEmbeds:
         """What guidance leads away from when there is nothing to name: the empty prompt's embeddings."""
         return embeds

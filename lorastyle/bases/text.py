@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -73,6 +74,23 @@ class TextReader:
             tokens = tokens[end:]
         return [self._chunk(part) for part in [*parts, tokens]]
 
+    def places(self, prompt: str, words: str) -> Tensor:
+        """(chunks * max_tokens,), True where a token of the prompt belongs to these words, wherever they
+        follow one another in it; False everywhere where they do not.
+
+        A text encoder that reads from left to right says in a token what came before it, so a comma behind
+        the words, or the end of the prompt, belongs to them, too.
+        """
+        ids = torch.cat([chunk.ids[0] for chunk in self.chunks(prompt)])
+        wanted = torch.tensor([token for span in spans(words) for token in self._ids(span.text)])
+        found = torch.zeros(len(ids), dtype=torch.bool)
+        if 0 < len(wanted) <= len(ids):
+            starts = (ids.unfold(0, len(wanted), 1) == wanted).all(1).nonzero()
+            found[(starts + torch.arange(len(wanted))).flatten()] = True
+            after = (starts + len(wanted)).clamp(max=len(ids) - 1).flatten()
+            found[[place for place in after.tolist() if int(ids[place]) in self._closing]] = True
+        return found
+
     def states(self, ids: Tensor, skip: int) -> tuple[Tensor, Tensor | None]:
         """Hidden states (b, max_tokens, dim) before the last `skip` - 1 layers, without the last norm; and
         the projected sentence (b, dim) where the model has a projection.
@@ -107,6 +125,12 @@ class TextReader:
         end = self._tokenizer.eos_token_id
         first = (ids == end).int().argmax(1, keepdim=True)
         return (torch.arange(ids.shape[1]) <= first).long().to(self._device)
+
+    @cached_property
+    def _closing(self) -> frozenset[int]:
+        """Tokens that end a phrase."""
+        marks = [token for mark in ",.;:!?" for token in self._ids(mark)[-1:]]
+        return frozenset([*marks, int(self._padded([""])[0, 1])])
 
     def _padded(self, texts: list[str]) -> Tensor:
         tokens = self._tokenizer(

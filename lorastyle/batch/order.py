@@ -38,7 +38,7 @@ def cost(request: GenerateRequest) -> float:
         passes += request.steps * (request.hires_strength or 0.4) * request.hires**2
     if request.combine == "composite":
         passes *= max(1, len(request.adapters))
-    elif any(use.mask for use in request.adapters):
+    elif any(use.mask or use.words for use in request.adapters):
         passes *= 2  # it is drawn without them, too
     return pixels * passes * (1 if request.guidance is not None and request.guidance <= 1 else 2)
 

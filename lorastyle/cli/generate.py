@@ -41,6 +41,7 @@ def generate(
     mask: str | None = None,
     hires: float | None = None,
     hires_strength: Annotated[float | None, _MORE] = None,
+    mixture: Annotated[bool, _MORE, Parameter(negative="")] = False,
     combine: Annotated[Literal["composite", "k-lora"] | None, _MORE] = None,
     base: str | None = None,
     like: Path | None = None,
@@ -83,6 +84,8 @@ def generate(
         mask: with --init, a picture that is white where it is drawn anew (inpainting).
         hires: draw, then enlarge that many times and draw the details: 1.5, 2.
         hires_strength: how much of the enlarged picture is drawn anew; 0.4 if left out.
+        mixture: experimental: "a [cat:fluffy] on a sofa" has the adapter fluffy act where the picture attends
+            to the word cat, as words=cat behind its scale does; twice the time.
         combine: for adapters that get in each other's way: composite asks the base once with each alone and
             averages the answers; k-lora has each layer take the first of two (the subject), and from some
             step on the second (the style). Added up if left out.
@@ -132,6 +135,7 @@ def generate(
         "mask": mask,
         "hires": hires,
         "hires_strength": hires_strength,
+        "mixture": mixture or None,
         "combine": combine,
         "base": base,
         "seed": seed,

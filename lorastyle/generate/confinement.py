@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorastyle.bank import AdapterBank
+from lorastyle.bank import AdapterBank, AttentionMaps
 
 from .drawing import Grid
+
+# Of a word's map, from 0 where it is seen least to 1 where most: below the first an adapter does not act,
+# from the second on wholly. 0.4, between them, is what Tang et al. 2022 (arXiv:2210.04885) cut at.
+LOW, HIGH = 0.3, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +25,16 @@ class Confinement:
 
     Attributes:
         fields: {adapter: (height, width) in 0..1}.
-        readings: for each of them, the prompt embeddings that its part sees, in the batch of the UNet.
+        readings: for each of them, and then for each of the claims, the prompt embeddings that its part sees,
+            in the batch of the UNet.
+        claims: {adapter: (tokens,)}, 1 at those of the prompt's that claim it; their fields are not known
+            before the picture was drawn without them.
     """
 
     bank: AdapterBank
     fields: Mapping[str, Tensor]
     readings: Sequence[Tensor]
+    claims: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
     def _inside(self) -> Tensor:
@@ -36,11 +44,29 @@ class Confinement:
     @property
     def everywhere(self) -> bool:
         """Whether every pixel belongs to some adapter, but for what a byte cannot tell."""
-        return bool(self._inside.min() > 1 - 2 / 255)
+        return not self.claims and bool(self._inside.min() > 1 - 2 / 255)
 
-    def lifted(self) -> AbstractContextManager[None]:
-        """The UNet without these adapters."""
-        return self.bank.scaled({name: {"unet": 0.0} for name in self.fields})
+    @contextmanager
+    def lifted(
+        self, unet: nn.Module, size: tuple[int, int]
+    ) -> Generator[tuple[Callable[[Grid], AbstractContextManager[None]], Callable[[], Confinement]]]:
+        """The UNet without these adapters, for the length of a `with` block.
+
+        Yields what watches the claims while latents of a grid are drawn; and what tells, when they are, the
+        confinement with their fields.
+
+        Args:
+            size: (height, width) of the fields that are found.
+        """
+        maps = AttentionMaps(self.claims, size)
+        with self.bank.scaled({name: {"unet": 0.0} for name in (*self.fields, *self.claims)}):
+            yield lambda grid: maps.watching(unet, grid), lambda: self._found(maps)
+
+    def _found(self, maps: AttentionMaps) -> Confinement:
+        if not self.claims:
+            return self
+        sized = {name: F.interpolate(f[None, None], maps.size)[0, 0] for name, f in self.fields.items()}
+        return replace(self, fields={**sized, **fields_of(maps.maps)}, claims={})
 
     @contextmanager
     def within(self, grid: Grid) -> Generator[Tensor]:
@@ -48,3 +74,14 @@ class Confinement:
         inside = F.adaptive_avg_pool2d(self._inside[None, None], grid)
         with self.bank.confined(self.fields, self.readings, grid):
             yield inside
+
+
+def fields_of(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Where claimed adapters act, (height, width) in 0..1, by how their words are seen.
+
+    Args:
+        maps: see `AttentionMaps.maps`. Where several are seen, they share the place.
+    """
+    fields = {name: ((seen - LOW) / (HIGH - LOW)).clamp(0, 1) for name, seen in maps.items()}
+    total = torch.stack(list(fields.values())).sum(0).clamp(min=1)
+    return {name: field / total for name, field in fields.items()}

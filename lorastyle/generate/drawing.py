@@ -51,6 +51,12 @@ class Drawing:
     voices: int = 1
 
     @property
+    def grid(self) -> Grid:
+        """Of the latents of the first pass."""
+        height, width = cast(int, self.request.height), cast(int, self.request.width)
+        return height // self.base.pixels_per_latent, width // self.base.pixels_per_latent
+
+    @property
     def steps(self) -> int:
         """How often the UNet is asked, which is more often than there are steps for some schedulers."""
         first = self._timesteps(self.start.strength if self.start else 1.0)

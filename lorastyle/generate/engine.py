@@ -22,6 +22,7 @@ from lorastyle.bases import StableDiffusion
 from lorastyle.errors import ConfigError
 
 from .canvas import load_canvas, picture_size, strength_for
+from .claims import with_claims_read
 from .confinement import Confinement
 from .drawing import Drawing
 from .hires import hires_pass
@@ -269,6 +270,7 @@ class Engine:
                 f'This engine draws with the base "{self.base.name}", the request names "{request.base}". '
                 f'Load that one: Engine(load_base("{request.base}")).'
             )
+        request = with_claims_read(request)
         width, height = picture_size(request, self.base.resolution)
         own_scheduler, own_guidance = name_of(self.base.pipe.scheduler), self.base.guidance
         if distilled := _distilled(request):
@@ -310,8 +312,9 @@ class Engine:
     def _draw(self, request: GenerateRequest, watch: Watch) -> Iterator[Picture]:
         size = cast(int, request.height), cast(int, request.width)
         uses, fields = self._residents.confined(request.adapters, size)
+        claims = self._residents.claimed(request)
         voices = self._residents.alone(request.adapters) if request.combine == "composite" else {}
-        words, *apart = self._readings.apart(request, self._residents.brought, list(fields or voices))
+        words, *apart = self._readings.apart(request, self._residents.brought, [*fields, *claims, *voices])
         request = replace(request, adapters=uses)
         if canvas := load_canvas(request):
             request = replace(request, init_hash=canvas.init_hash, mask_hash=canvas.mask_hash)
@@ -319,7 +322,7 @@ class Engine:
         hires = hires_pass(request, self.base, canvas)
         guided = cast(float, request.guidance) > 1
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
-        most = max(1, self.batch_size // max(1, len(voices)))
+        most = 1 if claims else max(1, self.batch_size // max(1, len(voices)))
         batches = [seeds[i : i + most] for i in range(0, len(seeds), most)]
         with self.bank.fused() if fuses(self.mode, self.base, self.bank, request) else nullcontext():
             for index, batch in enumerate(batches):
@@ -333,7 +336,8 @@ class Engine:
                         latents = self._denoise(drawing, one)
                 else:
                     readings = [reading.asked(guided).tokens for reading in each]
-                    confinement = Confinement(self.bank, fields, readings) if fields else None
+                    parted = bool(fields or claims)
+                    confinement = Confinement(self.bank, fields, readings, claims) if parted else None
                     latents = self._denoise(drawing, one, confinement)
                 for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
                     image = to_image(pixels)
@@ -353,8 +357,10 @@ class Engine:
             if confinement.everywhere:
                 return drawing.run(step, partial(watch.look, 0, 0), within=confinement.within)[-1][-1]
             unseen = replace(watch, previews=None)
-            with confinement.lifted():
-                plain = drawing.run(step, partial(unseen.look, 0, drawing.steps), record=True)
+            look = partial(unseen.look, 0, drawing.steps)
+            with confinement.lifted(self.base.pipe.unet, drawing.grid) as (watching, found):
+                plain = drawing.run(step, look, within=watching, record=True)
+                confinement = found()
             look = partial(watch.look, drawing.steps, 0)
             return drawing.run(step, look, within=confinement.within, outside=plain)[-1][-1]
 

@@ -39,7 +39,7 @@ def fuses(mode: str, base: StableDiffusion, bank: AdapterBank, request: Generate
         ConfigError: it is to be fused, and has an adapter whose strength is not the same at all times and
             places.
     """
-    moving = [use.name for use in request.adapters if use.is_used and (use.by_step or use.mask)]
+    moving = [use.name for use in request.adapters if use.is_used and (use.by_step or use.mask or use.words)]
     if mode == "fused" and moving:
         raise ConfigError(
             f'The adapter "{moving[0]}" acts at some steps or in a part of the picture only, and fused '

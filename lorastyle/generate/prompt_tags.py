@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from lorastyle.errors import ConfigError, shortened
 
+from .claims import with_claims_read
 from .request import GenerateRequest
 from .uses import AdapterUse
 
@@ -19,14 +20,16 @@ _TWO = re.compile(r"(.+?):([^:=@,]+):([^:=@,]+)((?::\s*[a-z_]+\s*=.*)?)", re.DOT
 
 
 def with_tags_read(request: GenerateRequest) -> GenerateRequest:
-    """The request with the adapters that its prompt names, after those it has, and the prompt without them.
+    """The request with the adapters that its prompt names, after those it has, and the prompt without them;
+    with `mixture`, the claims are read as well.
 
     Raises:
-        ConfigError: a tag that cannot be read or stands inside another, or an adapter that is named twice.
+        ConfigError: a tag or a claim that cannot be read, a tag inside another, or an adapter that is named
+            twice.
     """
     tags = _TAG.findall(request.prompt)
     if not tags:
-        return request
+        return with_claims_read(request)
     uses: list[AdapterUse] = []
     problems: list[str] = []
     for tag in tags:
@@ -41,7 +44,7 @@ def with_tags_read(request: GenerateRequest) -> GenerateRequest:
         )
     if problems:
         raise ConfigError(problems)
-    return replace(request, prompt=prompt, adapters=(*request.adapters, *uses))
+    return with_claims_read(replace(request, prompt=prompt, adapters=(*request.adapters, *uses)))
 
 
 def _use(tag: str) -> AdapterUse:

@@ -73,6 +73,9 @@ class GenerateRequest:
     and averages the answers (LoRA Composite, Zhong et al. 2024, arXiv:2402.16843); "k-lora" has each layer of
     the UNet take the first of two, the subject, and from some step on the second, the style (K-LoRA, Ouyang
     et al. 2025, arXiv:2502.18461)."""
+    mixture: bool = False
+    """Experimental: `[words:adapter]` in the prompt has an adapter act where the picture attends to the
+    words. It is read into the adapter's own `words`, which are recorded."""
     number: int = 1
     """How many pictures."""
     clip_skip: int = 1
@@ -122,6 +125,8 @@ class GenerateRequest:
         """Plain values, ready for JSON or TOML; what is None is left out."""
         values: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
         values["adapters"] = [use.to_dict() for use in self.adapters]
+        if not self.mixture:
+            del values["mixture"]
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -218,11 +223,13 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
         judge("combine", word in COMBINE, f"allowed are {', '.join(COMBINE)}, or none to add adapters up")
         adapters = values.get("adapters")
         uses = cast("tuple[object, ...]", adapters) if isinstance(adapters, tuple) else ()
-        if masked := [use.name for use in uses if isinstance(use, AdapterUse) and use.mask]:
+        if parted := [use for use in uses if isinstance(use, AdapterUse) and (use.mask or use.words)]:
             problems.append(
-                f"combine is {shortened(word)}, and the adapter {shortened(masked[0])} has a mask: take one "
-                "out."
+                f"combine is {shortened(word)}, and the adapter {shortened(parted[0].name)} has "
+                f"{'a mask' if parted[0].mask else 'words'}: take one out."
             )
+    if "mixture" in values:
+        judge("mixture", isinstance(values["mixture"], bool), "true or false is needed")
     problems += _too_few_steps(values)
     if values.get("seed") is not None:
         number = values.get("number", 1)  # each further picture takes the next seed

@@ -20,10 +20,11 @@ from lorastyle.adapters import (
 )
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
-from lorastyle.errors import BaseMismatchError, ConfigError
+from lorastyle.errors import BaseMismatchError, ConfigError, shortened
 from lorastyle.library import find_adapter
 
 from .fields import field_of
+from .request import GenerateRequest
 from .selection import Selection, Selections
 from .uses import AdapterUse
 
@@ -152,6 +153,23 @@ class Residents:
                     fields[name] = field
             recorded.append(use)
         return tuple(recorded), fields
+
+    def claimed(self, request: GenerateRequest) -> dict[str, Tensor]:
+        """{adapter: which of the prompt's tokens claim it, (tokens,)}, for those in use of the last `bring`.
+
+        Raises:
+            ConfigError: the words of one are not in the prompt.
+        """
+        claims: dict[str, Tensor] = {}
+        for use, name in self._named(request.adapters):
+            if use.words is not None and use.is_used:
+                claims[name] = self._base.places(request.prompt, use.words)
+                if not claims[name].any():
+                    raise ConfigError(
+                        f'The words "{use.words}" of the adapter "{use.name}" are not in the prompt '
+                        f"{shortened(request.prompt)}. Name some that follow one another in it."
+                    )
+        return claims
 
     def low_rank(self, uses: Sequence[AdapterUse]) -> bool:
         """Whether all of these are low rank, so that each sample can have a scale of its own."""

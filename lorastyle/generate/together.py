@@ -22,7 +22,7 @@ def together(
     """
     groups: dict[object, list[int]] = {}
     for number, request in enumerate(requests):
-        plain = not any(use.by_step or use.blocks or use.mask for use in request.adapters)
+        plain = not any(use.by_step or use.blocks or use.mask or use.words for use in request.adapters)
         alone = request.init is not None or request.hires != 1 or request.combine is not None
         fits = plain and not alone and low_rank(request.adapters)
         size, guided = (request.width, request.height), (request.guidance, request.guidance_rescale)

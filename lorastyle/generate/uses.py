@@ -20,7 +20,7 @@ _SCALE = re.compile(rf"(.+):({_FLOAT})", re.DOTALL)
 _POINTS = re.compile(rf"(.+):({_FLOAT}\s*@.*)", re.DOTALL)
 _OPTION = re.compile(r":\s*([a-z_]+)\s*=")
 _NUMBERS = ("te", "unet", "start", "stop")
-_OPTIONS = (*_NUMBERS, "blocks", "schedule", "mask")
+_OPTIONS = (*_NUMBERS, "blocks", "schedule", "mask", "words")
 _ALSO = {"lbw": "blocks"}  # what A1111's LoRA Block Weight calls it
 
 
@@ -53,6 +53,8 @@ class AdapterUse:
     """Factors by step on the UNet: "0@0.2,1@0.6", "cosine ...", "hold ...", "turn 1/2"; see `Schedule`."""
     mask: str | None = None
     """The part of the picture that it is confined to: "left", "0,0,0.5,1", "face.png"; see `Region`."""
+    words: str | None = None
+    """Experimental: words of the prompt, such as "cat"; it acts where the picture attends to them."""
     mask_hash: str | None = None
     """First 12 hex digits of that picture's sha256, recorded when a picture is drawn."""
 
@@ -206,6 +208,16 @@ def _option_problems(name: object, values: Mapping[str, object]) -> list[str]:
             parse(text)
         except ConfigError as error:
             problems += [f"adapters: {shortened(name)}: {problem}" for problem in error.problems]
+    words = values.get("words")
+    if words is not None and not (
+        isinstance(words, str) and words.strip() and not set(words) & set(":<>[]\0")
+    ):
+        problems.append(
+            f"adapters: words of {shortened(name)} is {shortened(words)}; words of the prompt are needed, "
+            "without colons and brackets."
+        )
+    elif words is not None and values.get("mask") is not None:
+        problems.append(f"adapters: {shortened(name)} has words and a mask: take one of them out.")
     return problems
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lorastyle.adapters import Adapter, Difference
 from lorastyle.bank import AdapterBank, attach
 from lorastyle.bank.layers import GatedLayer
-from lorastyle.bank.regions import Regions
+from lorastyle.bank.regions import grid_of
 from lorastyle.errors import AdapterError
 from tests.bank.adapters import random_adapter, same_bits
 
@@ -210,7 +210,6 @@ def test_what_cannot_be_confined_is_refused(unet: Any, bank: AdapterBank) -> Non
 
 
 def test_places_that_are_no_grid_are_told() -> None:
-    regions = Regions({"a": LEFT}, (8, 8))
-    assert [regions.grid_of(n) for n in (64, 16, 4, 1)] == [(8, 8), (4, 4), (2, 2), (1, 1)]
+    assert [grid_of(n, (8, 8)) for n in (64, 16, 4, 1)] == [(8, 8), (4, 4), (2, 2), (1, 1)]
     with pytest.raises(AdapterError, match="63 places"):
-        regions.grid_of(63)
+        grid_of(63, (8, 8))

@@ -264,8 +264,8 @@ def test_a_preview_is_written_while_it_is_drawn(
     with Image.open("shown/now.webp") as picture:
         assert picture.size == (128, 64)  # both of the batch, side by side
     assert [file.name for file in Path("shown").iterdir()] == ["now.webp"]
-    assert lorastyle("generate", "a cat", *QUICK, "-o", "plain.png").code == 0
-    assert pixels("plain.png") == pixels("pictures/a-cat-7.png")
+    assert lorastyle("generate", "a cat", *QUICK, "-n", 2, "-o", "plain").code == 0
+    assert pixels("plain/a-cat-7.png") == pixels("pictures/a-cat-7.png")
 
 
 @pytest.mark.parametrize(
