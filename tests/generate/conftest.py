@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from lorastyle.adapters import Adapter, LowRank, save_adapter
 from lorastyle.bases import StableDiffusion
-from lorastyle.generate import Engine
+from lorastyle.generate import AdapterUse, Engine
 from tests.tiny import tiny_pipeline
 
 MakeAdapter = Callable[..., Path]
@@ -70,3 +70,13 @@ def make_adapter(base: StableDiffusion, tmp_path: Path) -> MakeAdapter:
         return Path(save_adapter(adapter, tmp_path / f"{name}.safetensors", dtype="float32"))
 
     return make
+
+
+@pytest.fixture
+def cat(make_adapter: MakeAdapter) -> AdapterUse:
+    return AdapterUse(str(make_adapter("cat")))
+
+
+@pytest.fixture
+def dog(make_adapter: MakeAdapter) -> AdapterUse:
+    return AdapterUse(str(make_adapter("dog", seed=5)))

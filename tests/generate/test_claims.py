@@ -23,31 +23,15 @@ from lorastyle.generate import (
     with_tags_read,
 )
 from lorastyle.generate.confinement import fields_of
+from tests.generate.drawn import latents_of
 
 MakeAdapter = Callable[..., Path]
 REQUEST = GenerateRequest("a cat on a hat, blue", negative_prompt="rain", seed=7, steps=3, guidance=3.0)
 
 
-@pytest.fixture
-def cat(make_adapter: MakeAdapter) -> AdapterUse:
-    return AdapterUse(str(make_adapter("cat")))
-
-
-@pytest.fixture
-def dog(make_adapter: MakeAdapter) -> AdapterUse:
-    return AdapterUse(str(make_adapter("dog", seed=5)))
-
-
-def latents(engine: Engine, *uses: AdapterUse, **changes: Any) -> list[Tensor]:
-    """(c, h, w) of each picture."""
-    seen: list[Tensor] = []
-    decode = engine.base.decode
-    engine.base.decode = lambda latents: (seen.append(latents), decode(latents))[1]
-    try:
-        engine.generate(replace(REQUEST, adapters=uses, **changes))
-    finally:
-        engine.base.decode = decode
-    return [one for batch in seen for one in batch]
+def latents(engine: Engine, *uses: AdapterUse, **changes: Any) -> Tensor:
+    """(c, h, w) of the first picture."""
+    return latents_of(engine, replace(REQUEST, adapters=uses, **changes))[0]
 
 
 # ---- how they are written ------------------------------------------------------------------------------
@@ -116,14 +100,14 @@ def test_what_does_not_go_together(engine: Engine, cat: AdapterUse) -> None:
         replace(REQUEST, adapters=(use,), combine="composite")
     with pytest.raises(ConfigError, match="mixture is 1; true or false is needed"):
         GenerateRequest("a", mixture=1)  # type: ignore[arg-type]
-    before = latents(engine, cat)[0]
+    before = latents(engine, cat)
     with pytest.raises(ConfigError, match=r'The words "horse" of the adapter .* are not in the prompt'):
         latents(engine, replace(cat, words="horse"))
     engine.mode = "fused"
     with pytest.raises(ConfigError, match="in a part of the picture only"):
         latents(engine, use)
     engine.mode = "bank"
-    assert torch.equal(latents(engine, cat)[0], before)
+    assert torch.equal(latents(engine, cat), before)
 
 
 # ---- which tokens --------------------------------------------------------------------------------------
@@ -173,13 +157,13 @@ def test_it_is_a_mask_that_the_plain_picture_gives(
         return dict(zip(maps, (left, 1 - left), strict=False))
 
     monkeypatch.setattr(confinement, "fields_of", half)
-    claimed = latents(engine, replace(cat, words="cat"), width=64, height=64)[0]
-    masked = latents(engine, replace(cat, mask="left"), width=64, height=64)[0]
+    claimed = latents(engine, replace(cat, words="cat"), width=64, height=64)
+    masked = latents(engine, replace(cat, mask="left"), width=64, height=64)
     assert torch.equal(claimed, masked)
-    both = latents(engine, replace(cat, words="cat"), replace(dog, words="hat"), width=64, height=64)[0]
-    right = latents(engine, replace(cat, mask="left"), replace(dog, mask="right"), width=64, height=64)[0]
+    both = latents(engine, replace(cat, words="cat"), replace(dog, words="hat"), width=64, height=64)
+    right = latents(engine, replace(cat, mask="left"), replace(dog, mask="right"), width=64, height=64)
     torch.testing.assert_close(both, right, atol=1e-4, rtol=1e-4)
-    mixed = latents(engine, replace(cat, words="cat"), replace(dog, mask="right"), width=64, height=64)[0]
+    mixed = latents(engine, replace(cat, words="cat"), replace(dog, mask="right"), width=64, height=64)
     torch.testing.assert_close(mixed, right, atol=1e-4, rtol=1e-4)
     assert float((both - masked).abs().mean()) > 0.05
     assert [list(maps) for maps in asked] == [["cat"], ["cat", "dog"], ["cat"]]
@@ -200,7 +184,7 @@ def test_where_it_does_not_act_all_is_as_without(
         return fields_of(maps)
 
     monkeypatch.setattr(confinement, "fields_of", watched)
-    bare, claimed = latents(engine, **changes)[0], latents(engine, replace(cat, words="cat"), **changes)[0]
+    bare, claimed = latents(engine, **changes), latents(engine, replace(cat, words="cat"), **changes)
     field = torch.nn.functional.adaptive_avg_pool2d(found[0][None], (bare.shape[1], bare.shape[2]))[0]
     if found[0].shape[-1] < bare.shape[-1]:
         field = torch.nn.functional.max_pool2d(field[None], 3, 1, 1)[0]

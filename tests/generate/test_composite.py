@@ -17,6 +17,7 @@ from lorastyle.bases import PromptEmbeds
 from lorastyle.errors import ConfigError
 from lorastyle.generate import AdapterUse, Engine, GenerateRequest, read_request, save_picture
 from lorastyle.generate.schedulers import build_scheduler
+from tests.generate.drawn import pixels_of
 
 MakeAdapter = Callable[..., Path]
 REQUEST = GenerateRequest("a cat", negative_prompt="rain", seed=7, steps=3, guidance=3.0, combine="composite")
@@ -28,7 +29,7 @@ def uses(make_adapter: MakeAdapter) -> tuple[AdapterUse, ...]:
 
 
 def pixels(engine: Engine, **changes: Any) -> np.ndarray:
-    return np.asarray(engine.generate(replace(REQUEST, **changes))[0].image).astype(int)
+    return pixels_of(engine, replace(REQUEST, **changes))
 
 
 def by_hand(engine: Engine, uses: tuple[AdapterUse, ...]) -> Tensor:

@@ -18,6 +18,7 @@ from lorastyle.errors import AdapterError, ConfigError
 from lorastyle.generate import AdapterUse, Engine, GenerateRequest, read_request, save_picture
 from lorastyle.generate.schedulers import build_scheduler
 from tests.adapters.examples import low_rank
+from tests.generate.drawn import pixels_of
 
 MakeAdapter = Callable[..., Path]
 REQUEST = GenerateRequest(
@@ -32,7 +33,7 @@ def uses(make_adapter: MakeAdapter) -> tuple[AdapterUse, ...]:
 
 
 def pixels(engine: Engine, **changes: Any) -> np.ndarray:
-    return np.asarray(engine.generate(replace(REQUEST, **changes))[0].image).astype(int)
+    return pixels_of(engine, replace(REQUEST, **changes))
 
 
 def by_hand(engine: Engine, uses: tuple[AdapterUse, ...]) -> Tensor:

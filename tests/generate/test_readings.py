@@ -32,11 +32,6 @@ def asked(engine: Engine) -> Generator[list[str]]:
     engine.base.read = read
 
 
-@pytest.fixture
-def cat(make_adapter: MakeAdapter) -> AdapterUse:
-    return AdapterUse(str(make_adapter("cat")))
-
-
 def test_new_scales_on_the_unet_read_nothing_anew(engine: Engine, cat: AdapterUse, asked: list[str]) -> None:
     first = engine.generate(replace(REQUEST, adapters=(cat,)))[0].image.tobytes()
     for use in (replace(cat, unet=0.3), replace(cat, unet=-1.0), replace(cat, stop=0.5), cat):

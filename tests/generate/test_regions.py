@@ -28,31 +28,15 @@ from lorastyle.generate import (
 )
 from lorastyle.generate.fields import field_of
 from lorastyle.generate.region import Region
+from tests.generate.drawn import latents_of
 
 MakeAdapter = Callable[..., Path]
 REQUEST = GenerateRequest("a cat", negative_prompt="rain", seed=7, steps=3, guidance=3.0)
 
 
-@pytest.fixture
-def cat(make_adapter: MakeAdapter) -> AdapterUse:
-    return AdapterUse(str(make_adapter("cat")))
-
-
-@pytest.fixture
-def dog(make_adapter: MakeAdapter) -> AdapterUse:
-    return AdapterUse(str(make_adapter("dog", seed=5)))
-
-
 def latents(engine: Engine, *uses: AdapterUse, **changes: Any) -> Tensor:
-    """(c, h, w) of the first picture: the autoencoder looks at all of it to decode each part."""
-    seen: list[Tensor] = []
-    decode = engine.base.decode
-    engine.base.decode = lambda latents: (seen.append(latents), decode(latents))[1]
-    try:
-        engine.generate(replace(REQUEST, adapters=uses, **changes))
-    finally:
-        engine.base.decode = decode
-    return seen[0][0]
+    """(c, h, w) of the first picture."""
+    return latents_of(engine, replace(REQUEST, adapters=uses, **changes))[0]
 
 
 def far(one: Tensor, other: Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..contents import FileModule
 from .key_map import ENDINGS, unmapped, unread
 from .reader import Reader, View
-from .spelled import is_lora, of_alpha, on_output_rows
+from .spelled import left_out, of_alpha
 
 _ENDINGS = ENDINGS | {".lora_A", ".lora_A.default.weight"}
 
@@ -21,20 +21,12 @@ def _loses(view: View, module: FileModule) -> str | None:
     return unmapped(view, module, lycoris=True, generic_text=True) or unread(module, _ENDINGS)
 
 
-def _changes(view: View, module: FileModule) -> str | None:
-    if on_output_rows(module):
-        return "DoRA magnitudes of outputs are divided by the norm of the base's weight, without the update"
-    if is_lora(module) and "row_magnitude" in module.entries:
-        return "DoRA magnitudes are read as dora_scale only"
-    if module.entries.keys() & {"up_bias", "bias", "bias_values"}:
-        return "the bias is not read"
-    return None
-
-
 READER = Reader(
     "ComfyUI",
     "ComfyUI of 2025-10, comfy/lora.py and comfy/weight_adapter",
     _loses,
     lambda view, module: of_alpha(module),
-    changes=_changes,
+    changes=lambda view, module: left_out(
+        module, "DoRA magnitudes of outputs are divided by the norm of the base's weight, without the update"
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..contents import FileModule
 from .key_map import ENDINGS, unmapped, unread
 from .reader import Reader, View
-from .spelled import is_lora, of_alpha, on_output_rows
+from .spelled import left_out, of_alpha
 
 _MOST_LEFT = 12
 _UNREAD = frozenset({"scale", "row_magnitude", "up_bias", "bias", "bias_indices", "bias_values", "bias_size"})
@@ -34,21 +34,11 @@ def _refuses(view: View) -> str | None:
     return f"more than {_MOST_LEFT} tensors would be left over ({left:,}), so none is loaded: {why}"
 
 
-def _changes(view: View, module: FileModule) -> str | None:
-    if on_output_rows(module):
-        return "DoRA magnitudes of outputs are taken for magnitudes of inputs"
-    if is_lora(module) and "row_magnitude" in module.entries:
-        return "DoRA magnitudes are read as dora_scale only"
-    if module.entries.keys() & {"up_bias", "bias", "bias_values"}:
-        return "the bias is not read"
-    return None
-
-
 READER = Reader(
     "Forge",
     "stable-diffusion-webui-forge of 2025, sd_forge_lora/networks.py and comfyui_lora_collection/lora.py",
     _loses,
     lambda view, module: of_alpha(module),
     _refuses,
-    _changes,
+    lambda view, module: left_out(module, "DoRA magnitudes of outputs are taken for magnitudes of inputs"),
 )

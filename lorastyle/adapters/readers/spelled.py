@@ -85,3 +85,18 @@ def on_output_rows(module: FileModule) -> bool:
     """Whether a DoRA's magnitudes are one for each output, as LyCORIS writes them by now."""
     entry = module.entries.get("magnitude")
     return entry is not None and bool(entry.shape) and entry.shape[0] > 1
+
+
+def left_out(module: FileModule, of_outputs: str) -> str | None:
+    """What ComfyUI and what came of it leave out of a module that they read; None if nothing.
+
+    Args:
+        of_outputs: what becomes of DoRA magnitudes of outputs, which differs.
+    """
+    if on_output_rows(module):
+        return of_outputs
+    if is_lora(module) and "row_magnitude" in module.entries:
+        return "DoRA magnitudes are read as dora_scale only"
+    if module.entries.keys() & {"up_bias", "bias", "bias_values"}:
+        return "the bias is not read"
+    return None
