@@ -97,6 +97,8 @@ class TrainConfig:
     """What the samples and the sheet draw; "{trigger}" is filled in. None: prompts that suit the kind."""
     sheet: bool = switch(True)
     """Draw the before/after sheet at the end."""
+    sidecars: bool = switch(False)
+    """Write <name>.json and <name>.png beside the adapter, which A1111, Forge and InvokeAI show of it."""
     sample_every: int | None = whole(None, 0, 1_000_000, such_as=100)
     """Steps between sample pictures; 0: none."""
     save_every: int | None = whole(None, 1, 1_000_000, such_as=100)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorastyle.adapters import atomic_write, read_header
+from lorastyle.adapters import atomic_write, read_header, write_sidecars
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import MODES, StableDiffusion
 from lorastyle.errors import AdapterFileError
@@ -121,6 +121,15 @@ def save_sheet(plan: Plan, pairs: Sequence[Pair], path: Path) -> Path:
         f"rank {plan.rank}  ·  same prompts and seeds on both sides"
     )
     return save_png(make_sheet(pairs, plan.name, subtitle), path)
+
+
+def save_sidecars(adapter: Path, preview: Image.Image | None) -> str | None:
+    """Write what A1111, Forge and InvokeAI show of an adapter; why that was not possible, or None."""
+    try:
+        write_sidecars(adapter, preview=preview)
+    except AdapterFileError as error:
+        return f"{adapter.name} is finished; what other programs show of it was not written: {error}"
+    return None
 
 
 def draw_sample(plan: Plan, base: StableDiffusion, path: Path) -> Path:

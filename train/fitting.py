@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 
 from lorastyle.adapters import SHEET, atomic_write, file_hash, save_adapter, set_metadata, thumbnail
@@ -22,7 +23,7 @@ from .checkpoint import check_recipe, load_checkpoint
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import Begun, Finished, FitResult, Listener, PlanReady, Preparing, SampleDrawn, Warned
-from .finish import draw_pairs, draw_sample, is_finished, metadata, recipe_of, save_sheet
+from .finish import draw_pairs, draw_sample, is_finished, metadata, recipe_of, save_sheet, save_sidecars
 from .journal import Journal
 from .loop import Trainer, train
 from .modes import (
@@ -199,15 +200,18 @@ def _finish(
             stop.emit(Preparing("drawing the sheet", done, total))
             return not stop.requested
 
+        shown: Image.Image | None = None
         if plan.sheet:
             drawn(0)
             if pairs := draw_pairs(plan, base, bank, drawn):
                 sheet = save_sheet(plan, pairs, plan.out.with_suffix(SHEET))
-                set_metadata(adapter, {"modelspec.thumbnail": thumbnail(pairs[0].with_adapter)})
+                set_metadata(adapter, {"modelspec.thumbnail": thumbnail(shown := pairs[0].with_adapter)})
             else:
                 stop.emit(
                     Warned(f"{adapter.name} is finished; stopped before its sheet was. Draw it with: {on}")
                 )
+        if plan.sidecars and (why := save_sidecars(adapter, shown)):
+            stop.emit(Warned(why))
     seconds = time.perf_counter() - started
     return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
 

@@ -108,6 +108,7 @@ class Plan:
     prior_folder: Path | None
     sample_prompts: tuple[str, ...]
     sheet: bool
+    sidecars: bool
     sample_every: int
     save_every: int
     seed: int
@@ -263,6 +264,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         if config.sample_every is None
         else config.sample_every,
         sheet=config.sheet,
+        sidecars=config.sidecars,
         save_every=config.save_every or max(50, steps // 4),
         seed=config.seed,
         precision=str(base.dtype).removeprefix("torch."),

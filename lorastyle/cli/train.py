@@ -45,6 +45,7 @@ def train(
     prior_folder: Annotated[str | None, _MORE] = None,
     sample_prompts: Annotated[tuple[str, ...] | None, _MANY, _MORE] = None,
     sheet: Annotated[bool | None, _MORE] = None,
+    sidecars: Annotated[bool | None, _MORE] = None,
     sample_every: Annotated[Whole | None, _MORE] = None,
     save_every: Annotated[Whole | None, _MORE] = None,
     gradient_checkpointing: Annotated[bool | None, _MORE] = None,
@@ -88,6 +89,7 @@ def train(
         prior_folder: where class pictures are kept; the cache if left out.
         sample_prompts: what the samples and the sheet draw; {trigger} is filled in.
         sheet: draw the before/after sheet at the end.
+        sidecars: write a .json and a .png beside the file, which A1111, Forge and InvokeAI show of it.
         sample_every: steps between sample pictures; 0 is none.
         save_every: steps between checkpoints.
         gradient_checkpointing: less memory for more time.

@@ -39,6 +39,7 @@ ALL: dict[str, object] = {
     "seed": 2**53 - 1,
     "sample_prompts": ('a "quoted" cat', "two cats"),
     "sheet": False,
+    "sidecars": True,
     "sample_every": 0,
     "save_every": 50,
     "gradient_checkpointing": True,

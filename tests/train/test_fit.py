@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.attention_processor import SlicedAttnProcessor
+from PIL import Image
 from torch import Tensor
 
 from lorastyle.adapters import load_adapter
@@ -149,6 +150,23 @@ def test_class_pictures_are_drawn_with_the_runs_clip_skip(
     monkeypatch.setattr(fitting, "class_images", watched)
     fit(short(images, out, class_name="ball", prior=1.0, prior_images=2, clip_skip=2, steps=1), base=base)
     assert set(asked) == {2}
+
+
+def test_sidecars_for_other_programs(base: StableDiffusion, images: Path, out: Path) -> None:
+    for sheet in (False, True):
+        fit(short(images, out, sheet=sheet, sidecars=True), base=base)
+        assert json.loads(out.with_suffix(".json").read_text())["activation text"] == "ink"
+        assert out.with_suffix(".png").exists() == sheet
+    with Image.open(out.with_suffix(".png")) as picture:
+        assert picture.size == (64, 64)
+    assert not any(out.with_suffix(suffix).unlink() for suffix in (".json", ".png"))
+    fit(short(images, out, sheet=False), base=base)
+    assert not out.with_suffix(".json").exists()
+    out.with_suffix(".json").write_text("[]")
+    told: list[object] = []
+    fit(short(images, out, sheet=False, sidecars=True), base=base, on_event=told.append)
+    warned = [event.text for event in told if isinstance(event, Warned)]
+    assert len(warned) == 1 and "is none of A1111's" in warned[0] and out.exists()
 
 
 def test_the_sheet_can_be_left_out(base: StableDiffusion, images: Path, out: Path) -> None:
