@@ -151,6 +151,8 @@ class TrainConfig:
             yield f'out = {shown(out)}: must end in .safetensors; try "{better}".'
         if set(name := self._text("name")) & set("/\\"):
             yield f"name = {shown(name)}: a name has no slashes; `out` says where the file goes."
+        elif name and not name.strip(". "):
+            yield f"name = {shown(name)}: a name has a letter or a digit in it."
         if "," in (trigger := self._text("trigger")):
             yield f"trigger = {shown(trigger)}: must have no commas."
         if background := self._text("background"):

@@ -89,6 +89,7 @@ def test_every_problem_is_told_at_once() -> None:
         ("trigger", "a\nb", "one line"),
         ("trigger", "cat, big", "must have no commas"),
         ("name", "a/b", "a name has no slashes"),
+        ("name", "..", "a letter or a digit"),
         (
             "targets",
             ["attention", 3],
