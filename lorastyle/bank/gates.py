@@ -78,6 +78,7 @@ class Gates:
 
     def __init__(self) -> None:
         self._slots: list[Slot] = []
+        self._trained: list[Slot] = []
         self._groups: list[_Group] = []
         self._columns: dict[Column, int] = {}
         self._open: frozenset[Column] = frozenset()  # the columns that were not zero at the last write
@@ -85,6 +86,7 @@ class Gates:
     def lay_out(self, slots: Iterable[Slot], mix: Mix) -> None:
         """After stacks, weights or the layers' devices have changed. `write` is to follow."""
         self._slots, self._columns = list(slots), {}
+        self._trained = [slot for slot in self._slots if slot.layer.trainable is not None]
         by_kind: dict[tuple[torch.device, torch.dtype], list[Slot]] = {}
         for slot in self._slots:
             for name, resident in slot.residents.items():
@@ -136,9 +138,8 @@ class Gates:
             table = table[:, None] if mix.rows else table[0]
             for group in self._groups:
                 group.write(mix, table, opened, changed=opened != self._open)
-            for slot in self._slots:
-                if slot.layer.trainable is not None:
-                    _write_trained(slot, mix)
+            for slot in self._trained:
+                _write_trained(slot, mix)
         self._open = opened
 
 
