@@ -78,32 +78,38 @@ def expand(manifest: Manifest, *, base: str, template: str | None = None) -> Exp
     """
     names = Names(Template(template) if template is not None else Template())
     problems: dict[Problem, None] = dict.fromkeys(manifest.problems)
+    wanted: list[tuple[Entry, object, GenerateRequest | None]] = []
+    count = 0
+    for entry in manifest.entries:
+        try:
+            for values in combinations(entry, MOST_ITEMS - count):
+                asked = _request(entry, values, base, names)
+                good = isinstance(asked, GenerateRequest)
+                problems.update(dict.fromkeys(() if good else asked))
+                wanted.append((entry, values.get("name"), asked if good else None))
+                count += asked.number if good else 1
+                if count > MOST_ITEMS:  # before any of them takes its time
+                    raise ConfigError(f"More than {MOST_ITEMS:,} pictures. Split the manifest.")
+        except Misplaced as error:
+            problems[error.problem] = None
     items: list[Item] = []
     first: dict[str, int] = {}
     same: dict[int, int] = {}
     open_seeds: Counter[str] = Counter()
     index = 0
-    for entry in manifest.entries:
-        try:
-            for values in combinations(entry, MOST_ITEMS - index):
-                asked = _request(entry, values, base, names)
-                if not isinstance(asked, GenerateRequest):
-                    problems.update(dict.fromkeys(asked))
-                    index += 1
-                    continue
-                if index + asked.number > MOST_ITEMS:
-                    raise ConfigError(f"More than {MOST_ITEMS:,} pictures. Split the manifest.")
-                for request in _single(asked, open_seeds):
-                    index += 1
-                    key = digest(request.to_dict())
-                    if key in first:
-                        same[index] = first[key]
-                        continue
-                    first[key] = index
-                    name = names.take(values.get("name"), index, request, key)
-                    items.append(Item(index, request, key, name, entry.find(())))
-        except Misplaced as error:
-            problems[error.problem] = None
+    for entry, named, asked in wanted:
+        if asked is None:
+            index += 1
+            continue
+        for request in _single(asked, open_seeds):
+            index += 1
+            key = digest(request.to_dict())
+            if key in first:
+                same[index] = first[key]
+                continue
+            first[key] = index
+            name = names.take(named, index, request, key)
+            items.append(Item(index, request, key, name, entry.find(())))
     return Expansion(tuple(items), tuple(sorted(problems, key=lambda problem: problem.place)), same)
 
 

@@ -95,10 +95,11 @@ def test_they_are_those_that_get_no_gradient(side: int, config: dict[str, Any], 
 
     answer = model(noise(1, 4, side, side), torch.tensor([500]), encoder_hidden_states=noise(1, 7, 16)).sample
     answer.square().sum().backward()
-    still = {
+    largest = {n: float(w.grad.abs().max()) for n, w in model.named_parameters() if w.grad is not None}
+    still = {  # some processors leave rounding where the gradient is 0
         name.removesuffix(".weight")
-        for name, weight in model.named_parameters()
-        if name.endswith((".to_q.weight", ".to_k.weight")) and not bool(weight.grad.any())  # type: ignore[union-attr]
+        for name, most in largest.items()
+        if name.endswith((".to_q.weight", ".to_k.weight")) and most < 1e-9 * max(largest.values())
     }
     assert alone(model, side) == still
     assert len(still) == count
