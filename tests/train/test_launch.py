@@ -26,7 +26,7 @@ from lorastyle.train.follow import process_of
 from lorastyle.train.journal import read_lines
 from tests.train.running import short
 
-STEPS = 60
+STEPS = 24
 """Some seconds, in which a run is stopped or killed."""
 
 
