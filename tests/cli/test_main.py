@@ -6,7 +6,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -105,18 +104,18 @@ def test_a_closed_pipe_is_no_crash() -> None:
     assert (done.stdout, done.stderr) == ("l", "")
 
 
-def test_info_is_instant_and_knows_no_torch(adapter: Path) -> None:
+def test_info_imports_nothing_heavy(adapter: Path) -> None:
+    """What would take longer than all that it does; `benchmarks.load` measures how long that is."""
     code = (
         "import sys; from lorastyle.cli import main; code = main(['info', sys.argv[1]]); "
-        "assert 'torch' not in sys.modules; sys.exit(code)"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
     )
-    seconds: list[float] = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code, str(adapter)], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
-    # 0.3 s on an idle machine; twice that where the suite shares it. Importing torch alone takes longer.
-    assert min(seconds) < 0.6
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(adapter)], check=True, capture_output=True, text=True
+    )
+    imported = set(done.stderr.split())
+    heavy = {"torch", "numpy", "diffusers", "transformers", "accelerate", "huggingface_hub", "gradio", "PIL"}
+    assert "lorastyle" in imported and not imported & heavy
 
 
 def test_a_folder_that_cannot_be_written(lorastyle: Run, monkeypatch: pytest.MonkeyPatch) -> None:
