@@ -37,7 +37,10 @@ def test_ci_runs_the_lines_of_the_readme() -> None:
     readme_line = runpy.run_path(str(ROOT / ".ci" / "run.py"))["readme_line"]
     create = "python -m venv .venv && .venv/bin/pip install -c constraints.txt "
     assert readme_line("demo", README) == create + ". && .venv/bin/lorastyle demo"
-    assert readme_line("tests", README) == create + '-e ".[dev]" && .venv/bin/python -m pytest'
+    assert (
+        readme_line("tests", README)
+        == create + '-e ".[dev]" && .venv/bin/python -m pytest -n 2 --dist loadfile'
+    )
     with pytest.raises(SystemExit, match=r"README\.md"):
         readme_line("nothing", README)
 
