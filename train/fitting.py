@@ -205,7 +205,8 @@ def _finish(
             drawn(0)
             if pairs := draw_pairs(plan, base, bank, drawn):
                 sheet = save_sheet(plan, pairs, plan.out.with_suffix(SHEET))
-                set_metadata(adapter, {"modelspec.thumbnail": thumbnail(shown := pairs[0].with_adapter)})
+                shown = pairs[0].with_adapter
+                set_metadata(adapter, {"modelspec.thumbnail": thumbnail(shown)})
             else:
                 stop.emit(
                     Warned(f"{adapter.name} is finished; stopped before its sheet was. Draw it with: {on}")

@@ -28,7 +28,7 @@ class AttentionMaps:
 
     def __init__(self, tokens: Mapping[str, Tensor], size: tuple[int, int]) -> None:
         self._names, self.size = tuple(tokens), size
-        self._tokens = torch.stack([mask.float() for mask in tokens.values()], 1) if tokens else None
+        self._tokens = torch.stack([m.float() for m in tokens.values()], 1) if tokens else torch.zeros(0, 0)
         self._sums = torch.zeros(len(tokens), *size)
 
     @property
@@ -72,7 +72,6 @@ class AttentionMaps:
         """
         queries, keys = (module.head_to_batch_dim(x) for x in (module.to_q(places), module.to_k(words)))
         seen: Tensor = module.get_attention_scores(queries, keys).mean(0)  # (places, words)
-        assert self._tokens is not None
         found = (
             seen.float().cpu()[:, : len(self._tokens)] @ self._tokens
         )  # it may be filled up to a longer one

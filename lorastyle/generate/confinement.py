@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from lorastyle.bank import AdapterBank, AttentionMaps
+from lorastyle.bank import AdapterBank
 
 from .drawing import Grid
 
@@ -46,27 +46,21 @@ class Confinement:
         """Whether every pixel belongs to some adapter, but for what a byte cannot tell."""
         return not self.claims and bool(self._inside.min() > 1 - 2 / 255)
 
-    @contextmanager
-    def lifted(
-        self, unet: nn.Module, size: tuple[int, int]
-    ) -> Generator[tuple[Callable[[Grid], AbstractContextManager[None]], Callable[[], Confinement]]]:
-        """The UNet without these adapters, for the length of a `with` block.
+    def lifted(self) -> AbstractContextManager[None]:
+        """The UNet without these adapters."""
+        return self.bank.scaled({name: {"unet": 0.0} for name in (*self.fields, *self.claims)})
 
-        Yields what watches the claims while latents of a grid are drawn; and what tells, when they are, the
-        confinement with their fields.
+    def claimed(self, maps: Mapping[str, Tensor]) -> Confinement:
+        """With a field for each of the claims.
 
         Args:
-            size: (height, width) of the fields that are found.
+            maps: {adapter: (height, width)}, how its words were seen; see `AttentionMaps.maps`.
         """
-        maps = AttentionMaps(self.claims, size)
-        with self.bank.scaled({name: {"unet": 0.0} for name in (*self.fields, *self.claims)}):
-            yield lambda grid: maps.watching(unet, grid), lambda: self._found(maps)
-
-    def _found(self, maps: AttentionMaps) -> Confinement:
-        if not self.claims:
-            return self
-        sized = {name: F.interpolate(f[None, None], maps.size)[0, 0] for name, f in self.fields.items()}
-        return replace(self, fields={**sized, **fields_of(maps.maps)}, claims={})
+        found = fields_of(maps) if maps else {}
+        if self.fields:  # masks keep every pixel that they have
+            size = tuple(next(iter(self.fields.values())).shape)
+            found = {name: F.interpolate(f[None, None], size)[0, 0] for name, f in found.items()}
+        return replace(self, fields={**self.fields, **found}, claims={})
 
     @contextmanager
     def within(self, grid: Grid) -> Generator[Tensor]:

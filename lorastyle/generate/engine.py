@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorastyle.bank import AdapterBank, attach
+from lorastyle.bank import AdapterBank, AttentionMaps, attach
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import ConfigError
 
@@ -357,10 +357,14 @@ class Engine:
             if confinement.everywhere:
                 return drawing.run(step, partial(watch.look, 0, 0), within=confinement.within)[-1][-1]
             unseen = replace(watch, previews=None)
-            look = partial(unseen.look, 0, drawing.steps)
-            with confinement.lifted(self.base.pipe.unet, drawing.grid) as (watching, found):
+            maps = AttentionMaps(confinement.claims, drawing.grid)
+            look, watching = (
+                partial(unseen.look, 0, drawing.steps),
+                partial(maps.watching, self.base.pipe.unet),
+            )
+            with confinement.lifted():
                 plain = drawing.run(step, look, within=watching, record=True)
-                confinement = found()
+            confinement = confinement.claimed(maps.maps)
             look = partial(watch.look, drawing.steps, 0)
             return drawing.run(step, look, within=confinement.within, outside=plain)[-1][-1]
 

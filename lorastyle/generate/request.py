@@ -125,7 +125,7 @@ class GenerateRequest:
         """Plain values, ready for JSON or TOML; what is None is left out."""
         values: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
         values["adapters"] = [use.to_dict() for use in self.adapters]
-        if not self.mixture:
+        if not self.mixture:  # off, it is nothing to record: requests keep the ids that batches gave them
             del values["mixture"]
         return {key: value for key, value in values.items() if value is not None}
 

@@ -22,7 +22,7 @@ from lorastyle.generate import (
     save_picture,
     with_tags_read,
 )
-from lorastyle.generate.confinement import fields_of
+from lorastyle.generate.confinement import Confinement, fields_of
 from tests.generate.drawn import latents_of
 
 MakeAdapter = Callable[..., Path]
@@ -143,6 +143,14 @@ def test_fields_share_a_place() -> None:
     fields = fields_of(maps)
     expected = torch.tensor([[0, 0, 0.5, 1 / 1.75, 0.5], [0, 1, 0, 0.75 / 1.75, 0.5]])
     torch.testing.assert_close(torch.cat(list(fields.values())), expected)
+
+
+def test_a_mask_beside_a_claim_keeps_its_pixels(engine: Engine) -> None:
+    mask, seen = torch.rand(64, 96), torch.rand(8, 12)
+    both = Confinement(engine.bank, {"a": mask}, [], {"b": torch.ones(4)}).claimed({"b": seen})
+    assert torch.equal(both.fields["a"], mask) and not both.claims
+    pooled = torch.nn.functional.adaptive_avg_pool2d(both.fields["b"][None], (8, 12))[0]
+    torch.testing.assert_close(pooled, fields_of({"b": seen})["b"])
 
 
 def test_it_is_a_mask_that_the_plain_picture_gives(
