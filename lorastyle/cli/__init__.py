@@ -1,9 +1,4 @@
-"""The command line: `lorastyle train`, `generate`, `batch`, `grid`, `convert`, `verify`, `resize`, `merge`,
-<<<<<<< HEAD
-`interference`, `publish`, `info`, `inspect`, `library`, `demo`, `ui`, `doctor`, `version`.
-=======
-`interference`, `extract`, `fuse`, `publish`, `info`, `library`, `demo`, `ui`, `doctor`, `version`.
->>>>>>> 32f37d8 (Extract the difference of two models, and write a base with adapters in it)
+"""The command line: one file a command, listed in `COMMANDS`.
 
 To add a command: a file here with a function of that name, and its line in `COMMANDS`. The file is imported
 when the command runs, so `lorastyle --help` and `lorastyle info` stay instant; import torch only inside a
