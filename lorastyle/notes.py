@@ -1,8 +1,8 @@
 """Notes: what somebody should know about a result, although nothing failed.
 
 A note belongs to the caller that asked for the result, so it goes to the listener of that caller's context,
-and never through the process-wide `warnings` filters: two threads that listen at once each hear their own notes
-only. Without a listener a note is an ordinary Python warning, which is what a script expects.
+and never through the process-wide `warnings` filters: two threads that listen at once each hear their own.
+Without a listener a note is an ordinary Python warning, which is what a script expects.
 """
 
 from __future__ import annotations
