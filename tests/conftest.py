@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 # The models here are tiny: a second thread costs more than it brings, and 30 times more where cores are busy.
-torch.set_num_threads(1)
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -54,7 +54,7 @@ def test_a_file_is_its_folder(tmp_path: Path, family: str) -> None:
     assert torch.equal(one.encode_prompts(["a cat!", ""]).tokens, other.encode_prompts(["a cat!", ""]).tokens)
     # weights that a folder leaves in its mapped file lie anywhere, and sums round by where they lie
     torch.testing.assert_close(picture(one.pipe), picture(other.pipe), atol=1e-4, rtol=0)
-    assert torch.equal(picture(one.pipe), picture(pipe))
+    torch.testing.assert_close(picture(one.pipe), picture(pipe), atol=1e-4, rtol=0)
     assert not one.pipe.unet.training and not any(p.requires_grad for p in one.pipe.unet.parameters())
 
 
@@ -90,7 +90,7 @@ def test_two_weights_swapped_in_the_file_are_seen(tmp_path: Path) -> None:
     assert differing(weights(pipe), weights(made("sd1"))) == {
         f"unet.down_blocks.0.attentions.{n}.transformer_blocks.0.attn2.to_k.weight" for n in (0, 1)
     }
-    assert not torch.equal(picture(pipe), picture(made("sd1")))
+    assert not torch.allclose(picture(pipe), picture(made("sd1")), atol=1e-4, rtol=0)
 
 
 def test_the_file_is_not_needed_afterwards(tmp_path: Path) -> None:
@@ -153,4 +153,4 @@ def test_a_smaller_unet_draws(tmp_path: Path) -> None:
     file = write_original(pipe, tmp_path / "x.safetensors")
     found = read_checkpoint(inspect_checkpoint(file, "x"))
     assert differing(weights(found), weights(pipe)) == set()
-    assert torch.equal(picture(found), picture(pipe))
+    torch.testing.assert_close(picture(found), picture(pipe), atol=1e-4, rtol=0)

@@ -57,6 +57,11 @@ def tokens(base: StableDiffusion, prompt: str, negative: str = "ugly") -> torch.
         return base.read([prompt], [negative])[0].tokens
 
 
+def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal up to rounding: chunks of a long prompt are encoded in one batch, and alone they are not."""
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_without_brackets_it_is_what_training_reads(base: StableDiffusion) -> None:
     with torch.no_grad():
         plain = base.encode_prompts(["a red cat"])
@@ -82,21 +87,23 @@ def test_long_prompts_are_read_in_chunks_and_no_word_is_lost(base: StableDiffusi
     long = "a " * 30 + "b " * 30 + "c"
     read = tokens(base, long)
     assert read.shape[1] == 3 * 32
-    assert torch.equal(read[:, :32], tokens(base, "a " * 30))
-    assert torch.equal(read[:, 32:64], tokens(base, "b " * 30))
-    assert torch.equal(read[:, 64:], tokens(base, "c"))
-    assert not torch.equal(read[:, 64:], tokens(base, "d"))
+    assert_near(read[:, :32], tokens(base, "a " * 30))
+    assert_near(read[:, 32:64], tokens(base, "b " * 30))
+    assert_near(read[:, 64:], tokens(base, "c"))
+    assert not torch.allclose(read[:, 64:], tokens(base, "d"), atol=1e-2)
 
 
 def test_a_chunk_ends_after_a_comma_near_its_end(base: StableDiffusion) -> None:
     text = "a " * 25 + ", " + "b " * 10
-    assert torch.equal(tokens(base, text)[:, :32], tokens(base, "a " * 25 + ","))
+    assert_near(tokens(base, text)[:, :32], tokens(base, "a " * 25 + ","))
+    assert not torch.allclose(tokens(base, text)[:, :32], tokens(base, "a " * 25 + ", b"), atol=1e-2)
     early = "a, " + "b " * 40
-    assert torch.equal(tokens(base, early)[:, :32], tokens(base, "a, " + "b " * 28))
+    assert_near(tokens(base, early)[:, :32], tokens(base, "a, " + "b " * 28))
 
 
 def test_prompt_and_negative_have_the_same_length(base: StableDiffusion) -> None:
     with torch.no_grad():
         wanted, unwanted = base.read(["a " * 70, "b"], ["", "ugly"])
     assert wanted.tokens.shape == unwanted.tokens.shape == (2, 96, wanted.tokens.shape[2])
-    assert torch.equal(wanted.tokens[1:, 32:64], tokens(base, ""))
+    assert_near(wanted.tokens[1:, 32:64], tokens(base, ""))
+    assert not torch.allclose(wanted.tokens[1:, :32], tokens(base, ""), atol=1e-2)

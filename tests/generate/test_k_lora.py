@@ -74,10 +74,12 @@ def test_each_layer_has_one_of_the_two(engine: Engine, uses: tuple[AdapterUse, .
 def test_where_one_is_off_the_other_acts(engine: Engine, uses: tuple[AdapterUse, ...]) -> None:
     alone = pixels(engine, adapters=uses[:1], combine=None)
     off = replace(uses[1], blocks="UNET:0", te=0.0)
-    assert np.array_equal(alone, pixels(engine, adapters=(uses[0], off)))
+    # the rows of the other are closed, but stacked: products of another shape, which may round otherwise
+    assert np.abs(alone - pixels(engine, adapters=(uses[0], off))).max() <= 2
     later = replace(uses[1], start=0.99, te=0.0)
-    assert np.array_equal(alone, pixels(engine, adapters=(uses[0], later)))
+    assert np.abs(alone - pixels(engine, adapters=(uses[0], later))).max() <= 2
     half = replace(uses[1], start=0.5)
+    assert np.abs(alone - pixels(engine, adapters=(uses[0], half))).max() > 5
     assert np.abs(pixels(engine, adapters=(uses[0], half)) - pixels(engine, adapters=uses)).max() > 5
 
 
