@@ -2,15 +2,15 @@
 
     python -m pytest -p tests.other_processor tests/bank tests/generate
 
-Which kernel computes a product or a sum, and in which order, depends on the shapes and strides of its operands,
-on the processor and on the number of threads. A test that expects equal bits from calculations with different
-shapes passes on one machine and fails on the next. This plugin changes each product, convolution, sum and norm by
-up to two units in the last place, by an amount that depends only on the shapes, strides and types of the operands:
-the same calculation stays the same to the bit, and any other differs, as it may on some machine.
+Which kernel computes a product or a sum, and in which order, depends on the shapes and strides of its
+operands, on the processor and on the number of threads. A test that expects equal bits from calculations with
+different shapes passes on one machine and fails on the next. This plugin changes each product, convolution,
+sum and norm by up to two units in the last place, by an amount that depends only on the shapes, strides and
+types of the operands: the same calculation stays the same to the bit; any other differs, as it may somewhere.
 
 Images are rounded to 8 bits, which hides such differences. To find equal images that are not promised, change
-more, and look only at the comparisons of equality that fail: `LORASTYLE_TEST_CHANGE=3e-4`. A large change acts
-only where a base computes, in any thread; the small one everywhere in the main thread.
+more, and look only at the comparisons of equality that fail: `LORASTYLE_TEST_CHANGE=3e-4`. A large change
+acts only where a base computes, in any thread; the small one everywhere in the main thread.
 """
 
 from __future__ import annotations
