@@ -34,11 +34,18 @@ def note(text: str, category: type[Warning] = UserWarning, *, stacklevel: int = 
 
 @contextmanager
 def listening(listener: Listener) -> Generator[None]:
-    """Inside, notes of this thread (or task) go to `listener`. The innermost listener hears them alone.
+    """Inside, notes of this thread (or task) go to `listener`, each once; the innermost listener hears alone.
 
     A thread that is started inside starts without a listener, unless it runs in a copy of this context.
     """
-    token = _listener.set(listener)
+    heard: set[str] = set()
+
+    def hear(text: str) -> None:
+        if text not in heard:
+            heard.add(text)
+            listener(text)
+
+    token = _listener.set(hear)
     try:
         yield
     finally:
@@ -49,10 +56,5 @@ def listening(listener: Listener) -> Generator[None]:
 def collecting() -> Generator[list[str]]:
     """The notes of what runs inside, in order, each once."""
     heard: list[str] = []
-
-    def hear(text: str) -> None:
-        if text not in heard:
-            heard.append(text)
-
-    with listening(hear):
+    with listening(heard.append):
         yield heard

@@ -15,6 +15,7 @@ from lorastyle.adapters import SHEET, atomic_write, file_hash, save_adapter, set
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import AdapterFileError, ConfigError, TrainingError
+from lorastyle.notes import listening
 from lorastyle.pictures import Unusable
 
 from .batches import Batches, Picture
@@ -31,7 +32,6 @@ from .modes import (
     own_random_state,
     quick_attention,
     told_disk_errors,
-    told_dropped_words,
     told_short_memory,
     training,
 )
@@ -126,7 +126,7 @@ def _fit(
         at_work = ("unet", *(base.text_encoders if set(plan.targets) & set(base.text_encoders) else ()))
         with (
             checkpointing(base, plan.gradient_checkpointing),
-            told_dropped_words(stop),
+            listening(lambda text: stop.emit(Warned(text))),
             base.placement.using(*at_work),
         ):
             batches = Batches(

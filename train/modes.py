@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -14,10 +13,8 @@ from lorastyle.bank import GatedLayer
 from lorastyle.bases import FOR_TRAINING, StableDiffusion
 from lorastyle.errors import TrainingError
 
-from .events import Warned
 from .plan import Plan
 from .run import RunFolder
-from .stop import Stop
 
 FEW_POSITIONS = 32 * 32
 _SHORT = re.compile(r"can't allocate memory|not enough memory")  # torch on a CPU has no class for it
@@ -76,23 +73,6 @@ def own_random_state(base: StableDiffusion) -> Generator[None]:
     """Leave the caller's generators as they were: dropout is seeded anew each step."""
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        yield
-
-
-@contextmanager
-def told_dropped_words(stop: Stop) -> Generator[None]:
-    """Say once which words of a caption are beyond what the text encoder reads, as an event."""
-    told: set[str] = set()
-
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        text = str(message)
-        if text not in told:
-            told.add(text)
-            stop.emit(Warned(text))
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("always", "The prompt is", UserWarning)
-        warnings.showwarning = show
         yield
 
 

@@ -14,8 +14,7 @@ from PIL import Image
 
 from lorastyle.errors import LorastyleError
 from lorastyle.generate import GenerateRequest, Picture
-
-from .notes import Notes
+from lorastyle.notes import collecting
 
 LOOK_EVERY = 0.3  # seconds: previews between two looks are never sent, so that a slow link does not lag
 
@@ -67,7 +66,6 @@ class Drawing:
         request: what to draw.
         save: writes a picture to disk; called with False for those that are only there to compare with.
         stop: ends it within two steps, and so does leaving the loop.
-        notes: collects warnings.
         compare: draw everything a second time without adapters, with the same seeds and settings.
     """
 
@@ -78,11 +76,10 @@ class Drawing:
         *,
         save: Callable[[Picture, bool], Path],
         stop: threading.Event,
-        notes: Notes,
         compare: bool = False,
     ) -> None:
         self._engine, self._request, self._save = engine, request, save
-        self._stop, self._notes = stop, notes
+        self._stop = stop
         self._rounds = 2 if compare and request.adapters else 1
         self._view = View()
         self._changed = threading.Condition()
@@ -116,7 +113,7 @@ class Drawing:
 
     def _work(self) -> None:
         error: str | None = None
-        with self._notes.collect() as notes:
+        with collecting() as notes:
             try:
                 self._draw()
             except LorastyleError as problem:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorastyle.errors import PictureError, shortened
 from lorastyle.generate import AdapterUse, GenerateRequest, read_request, read_settings
+from lorastyle.notes import collecting
 
 from .form import STRENGTH, Base, Form
 from .prompt_names import tag_of
@@ -37,8 +37,7 @@ def restore(
     try:
         plain = {"adapters": (), "init": None, "mask": None, "strength": None}
         request, remarks = read_settings(file, changes=plain, base=base.name)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # `remarks` has said it
+        with collecting():  # `remarks` has said it
             made_with = read_request(file)
     except PictureError as error:
         raise PictureError(str(error).replace(str(file), file.name)) from error

@@ -18,7 +18,6 @@ from lorastyle.generate import Engine
 from lorastyle.library import adapter_folders
 
 from .guard import LOOPBACK, Guard
-from .notes import Notes
 from .shelf import Shelf
 from .studio import Studio
 from .trainings import Trainings
@@ -96,11 +95,10 @@ def serve(options: Options, wait: Callable[[str, str | None], None]) -> list[str
     out = options.out.absolute()
     base = load_base(options.base, memory=default_memory())
     flag = None if base.name == default_base() else base.name
-    notes = Notes()
-    with private_folder() as private, notes.listening():
+    with private_folder() as private:
         visitors = Visitors(private)
         shelf = Shelf(folders, base.family, base.name)
-        studio = Studio(Engine(base), shelf, out=out, notes=notes, base_flag=flag)
+        studio = Studio(Engine(base), shelf, out=out, base_flag=flag)
         trainings = Trainings(folders[0], lambda: base)
         page = launch(options, studio, trainings, visitors)
         try:

@@ -12,7 +12,6 @@ from lorastyle.generate import Engine, GenerateRequest, Picture, save_picture, s
 from .command import command_line
 from .drawing import Drawing, View
 from .form import Base, Form
-from .notes import Notes
 from .prompt_names import with_names_found
 from .restore import Restored, restore
 from .shelf import Card, Refused, Shelf
@@ -27,17 +26,14 @@ class Studio:
         engine: draws; one request at a time.
         shelf: the library, for the engine's base.
         out: the folder in which all pictures are kept.
-        notes: hears the warnings of drawings.
         base_flag: what `--base` says in copied commands; None where none is needed.
     """
 
-    def __init__(
-        self, engine: Engine, shelf: Shelf, *, out: Path, notes: Notes, base_flag: str | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, shelf: Shelf, *, out: Path, base_flag: str | None = None) -> None:
         base = engine.base
         self.base = Base(base.name, base.resolution, base.guidance, base.guidance_rescale)
         self.shelf = shelf
-        self._engine, self._out, self._notes, self._base_flag = engine, out, notes, base_flag
+        self._engine, self._out, self._base_flag = engine, out, base_flag
         self._under_way: set[Drawing] = set()
 
     def cards(self, visitor: Visitor) -> dict[str, Card]:
@@ -79,7 +75,7 @@ class Studio:
             def save(picture: Picture, kept: bool) -> Path:
                 return self._save(visitor, picture, kept)
 
-            drawing = Drawing(self._engine, request, save=save, stop=stop, notes=self._notes, compare=compare)
+            drawing = Drawing(self._engine, request, save=save, stop=stop, compare=compare)
             self._under_way.add(drawing)
             try:
                 for view in drawing:

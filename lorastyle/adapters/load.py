@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from lorastyle.errors import AdapterError, AdapterFileError, BaseMismatchError
+from lorastyle.notes import note
 
 from .adapter import Adapter
 from .families import (
@@ -57,7 +57,7 @@ def load_adapter(path: str | os.PathLike[str], modules: Modules, *, name: str | 
     """
     adapter, report = load_adapter_report(path, modules, name=name)
     if not report.complete:
-        warnings.warn(f"{report.summary()}.", AdapterWarning, stacklevel=2)
+        note(f"{report.summary()}.", AdapterWarning, stacklevel=2)
     return adapter
 
 

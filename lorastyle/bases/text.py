@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+
+from lorastyle.notes import note
 
 from .emphasis import spans
 from .words import Words
@@ -173,7 +174,7 @@ class TextReader:
             if len(ids) > self.room:
                 dropped = str(self._tokenizer.decode(ids[self.room : self.room + 100])).strip()
                 dropped = dropped if len(ids) <= self.room + 100 else f"{dropped} ..."
-                warnings.warn(
+                note(
                     f'The prompt is {len(ids)} tokens long and the base "{self._name}" reads {self.room}. '
                     f'Dropped: "{dropped}".',
                     stacklevel=3,

@@ -19,8 +19,9 @@ from cyclopts.exceptions import UnusedCliTokensError
 from rich.text import Text
 
 from lorastyle.errors import LorastyleError
+from lorastyle.notes import listening
 
-from .console import INTERRUPTED, console, explain_warnings, print_error
+from .console import INTERRUPTED, console, note, print_error, show_warnings_as_notes
 
 __all__ = ["main"]
 
@@ -95,8 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a name that the terminal cannot spell must not end a training run
             reconfigure(errors="replace")
+    if arguments is None:  # the process is the command line's own
+        show_warnings_as_notes()
     try:
-        with explain_warnings():
+        with listening(note):
             result = build_app()(list(sys.argv[1:] if arguments is None else arguments))
             if sys.stdout is not None:  # closed by whoever started us  # pyright: ignore[reportUnnecessaryComparison]
                 sys.stdout.flush()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -39,9 +37,11 @@ def note(text: str) -> None:
     console(sys.stderr).print(f"note: {text}", style="yellow")
 
 
-@contextmanager
-def explain_warnings() -> Generator[None]:
-    """Inside, warnings read as notes, without the source line that raised them."""
+def show_warnings_as_notes() -> None:
+    """From now on, warnings of other libraries read as notes, and Pillow's about odd metadata are not shown.
+
+    This changes the whole process, so only `main` calls it, once, before anything else runs.
+    """
 
     def show(
         message: Warning | str,
@@ -53,9 +53,8 @@ def explain_warnings() -> Generator[None]:
     ) -> None:
         note(str(message))
 
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    warnings.showwarning = show
+    warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 
 
 def base_line(name: str | None, *, inpainting: bool = False) -> str:

@@ -7,10 +7,10 @@ shows where that is, and then with it there. What is between the brackets is the
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import replace
 
 from lorastyle.errors import ConfigError, shortened
+from lorastyle.notes import note
 
 from .request import GenerateRequest
 from .uses import AdapterUse
@@ -46,7 +46,7 @@ def with_claims_read(request: GenerateRequest) -> GenerateRequest:
     if problems:
         raise ConfigError(problems)
     if not any(use.words for use in uses.values()):
-        warnings.warn(
+        note(
             f"mixture is on, and the prompt {shortened(request.prompt)} claims no adapter: write "
             "[words:adapter], such as a [cat:fluffy] on a sofa.",
             stacklevel=3,

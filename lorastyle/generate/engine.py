@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from torch import Tensor
 from lorastyle.bank import AdapterBank, AttentionMaps, attach
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import ConfigError
+from lorastyle.notes import note
 
 from .canvas import load_canvas, picture_size, strength_for
 from .claims import with_claims_read
@@ -278,7 +278,7 @@ class Engine:
             if request.scheduler in (None, "lcm"):
                 own_guidance = 1.0
             if request.scheduler is None and request.steps > 12:
-                warnings.warn(
+                note(
                     f'The adapter "{distilled}" is made for few steps: the scheduler is lcm, and 4 to 8 '
                     f"steps are enough. This request asks for {request.steps}.",
                     stacklevel=3,
@@ -302,7 +302,7 @@ class Engine:
     def _base_hash(self, earlier: str | None) -> str | None:
         digest = self.base.file and self.base.file.hash
         if None not in (earlier, digest) and earlier != digest:
-            warnings.warn(
+            note(
                 f'The base "{self.base.name}" is the file {digest}, the request was made with {earlier}: the '
                 "picture will differ.",
                 stacklevel=4,

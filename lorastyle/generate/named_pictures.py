@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from PIL import Image
 
 from lorastyle.errors import PictureError
 from lorastyle.library import expanded
+from lorastyle.notes import note
 from lorastyle.pictures import Opened, Unusable, open_picture
 
 
@@ -51,7 +50,7 @@ def recorded_hash(name: str, digest: str, earlier: str | None) -> str:
         UserWarning: it recorded another file under that name.
     """
     if earlier is not None and earlier != digest[:12]:
-        warnings.warn(
+        note(
             f'The picture "{name}" is {digest[:12]}, the request was made with {earlier}: what is drawn will '
             "differ.",
             stacklevel=6,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 from PIL import Image
 
 from lorastyle.adapters import atomic_write
+from lorastyle.notes import note
 
 from .metadata import PICTURE_FORMATS, check_picture_name
 
@@ -45,7 +45,7 @@ class PreviewFile:
             atomic_write(self.path, data.getvalue())
         except OSError as error:
             self._failed = True
-            warnings.warn(
+            note(
                 f"The preview {self.path} cannot be written ({error.strerror or error}); drawing goes on.",
                 stacklevel=2,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError, shortened
 from lorastyle.library import find_adapter
+from lorastyle.notes import note
 
 from .fields import field_of
 from .request import GenerateRequest
@@ -259,7 +259,7 @@ class Residents:
     @staticmethod
     def _recorded(use: AdapterUse, digest: str) -> AdapterUse:
         if use.hash is not None and use.hash != digest:
-            warnings.warn(
+            note(
                 f'The adapter "{use.name}" has the weights {digest}, the request was made with {use.hash}: '
                 "the picture will differ.",
                 stacklevel=4,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorastyle.adapters import Glance
 from lorastyle.errors import AdapterError
+from lorastyle.notes import note
 
 from .folders import SUFFIX, adapter_folders, distinct
 from .headers import Headers
@@ -80,7 +80,7 @@ def _tags() -> Tags:
     try:
         return read_tags()
     except AdapterError as error:
-        warnings.warn(str(error), stacklevel=3)
+        note(str(error), stacklevel=3)
         return {}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -53,6 +52,9 @@ class Opened:
 def open_picture(path: Path, background: str = "white") -> Opened:
     """Decode one file: first frame, upright, 8 bits, sRGB, transparency composed on `background`.
 
+    Pillow may warn about odd metadata or large sizes, through Python's warnings: sizes are checked here, and
+    odd metadata does not matter.
+
     Raises:
         Unusable: the file is empty, damaged, no picture, far too large or small, or cannot be read.
     """
@@ -68,13 +70,11 @@ def open_picture(path: Path, background: str = "white") -> Opened:
     if not data:
         raise Unusable("an empty file (0 bytes): copy it again")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # sizes are checked here, below; EXIF complaints do not matter
-            Image.init()
-            check_before_opening(data)
-            with Image.open(BytesIO(data), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
-                _check_size(image)
-                opened, notes = _upright_rgb(image, path, background)
+        Image.init()
+        check_before_opening(data)
+        with Image.open(BytesIO(data), formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+            _check_size(image)
+            opened, notes = _upright_rgb(image, path, background)
     except Unusable:
         raise
     except Overdone as error:

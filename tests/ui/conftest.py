@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from lorastyle.generate import Engine
-from lorastyle.ui.notes import Notes
 from lorastyle.ui.shelf import Shelf
 from lorastyle.ui.studio import Studio
 from lorastyle.ui.visitors import Visitors
@@ -21,7 +20,7 @@ MakeAdapter = Callable[..., Path]
 def studio(engine: Engine, tmp_path: Path) -> Studio:
     """Draws with the adapters that `make_adapter` writes; pictures go to `out`."""
     shelf = Shelf([tmp_path], engine.base.family, engine.base.name)
-    return Studio(engine, shelf, out=tmp_path / "out", notes=Notes())
+    return Studio(engine, shelf, out=tmp_path / "out")
 
 
 @pytest.fixture

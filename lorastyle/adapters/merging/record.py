@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from lorastyle.notes import note
 
 from ..origin import MERGED_FROM
 from ..report import AdapterWarning
@@ -66,7 +67,7 @@ def merged_words(parts: Sequence[Weighted]) -> dict[str, Mapping[str, Tensor]]:
     for part in parts:
         for word, vectors in part.adapter.words.items():
             if word in words and not _same(words[word], vectors):
-                warnings.warn(
+                note(
                     f"{part.adapter.name!r} teaches the word {word!r} otherwise than an adapter before it; "
                     "the first one's stays.",
                     AdapterWarning,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,6 +10,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from lorastyle.errors import AdapterError, BaseMismatchError
+from lorastyle.notes import note
 
 from ..adapter import Adapter
 from ..block_weights import BlockWeights
@@ -86,7 +86,7 @@ def check_parts(parts: Sequence[Weighted]) -> None:
                     "trained."
                 )
             if abs(scale) > UNUSUAL_SCALE:
-                warnings.warn(
+                note(
                     f"The {name} of {part.adapter.name!r} is {scale:g}; beyond {UNUSUAL_SCALE:g} pictures "
                     "break up.",
                     AdapterWarning,
@@ -96,7 +96,7 @@ def check_parts(parts: Sequence[Weighted]) -> None:
         raise AdapterError("Every scale is 0, so nothing is left to put together.")
     for part in parts:
         if not part.is_used:
-            warnings.warn(
+            note(
                 f"The scale of {part.adapter.name!r} is 0, so none of it is used.",
                 AdapterWarning,
                 stacklevel=3,

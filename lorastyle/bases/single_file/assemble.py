@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from lorastyle.errors import BaseError
+from lorastyle.notes import note
 
 from ..clip_words import END, clip_tokenizer
 from .checkpoint import Checkpoint, cannot_be
@@ -182,7 +182,7 @@ def _asked(pipe: Any, checkpoint: Checkpoint) -> Prediction:
     other = "epsilon" if answer == "v_prediction" else "v_prediction"
     sidecar = checkpoint.path.with_suffix(".yaml").name
     short = "eps" if other == "epsilon" else "v"
-    warnings.warn(
+    note(
         f'The base "{checkpoint.name}" does not say what its UNet predicts. Shown pure noise it answers like '
         f'"{answer}" (likeness to the noise {alike:.2f}; 1 is epsilon, 0 is v), so that is taken. If its '
         f'pictures are noise, load it with prediction_type="{other}", or put the line '

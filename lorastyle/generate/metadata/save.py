@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,6 +16,7 @@ from PIL import PngImagePlugin
 
 from lorastyle.adapters import move_new
 from lorastyle.errors import PictureError
+from lorastyle.notes import note
 
 from ..request import GenerateRequest
 from .a1111 import write_parameters
@@ -155,7 +155,7 @@ def _exif_that_fits(texts: Mapping[str, str]) -> bytes:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(f"{text} A PNG or WebP holds all of it.", stacklevel=5)
+    note(f"{text} A PNG or WebP holds all of it.", stacklevel=5)
 
 
 def _move_to_free_name(temporary: Path, path: Path) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
 from lorastyle.errors import ConfigError, LorastyleError, PictureError
+from lorastyle.notes import note
 
 from ..request import GenerateRequest
 from .athand import at_hand
@@ -62,7 +62,7 @@ def read_request(source: Source) -> GenerateRequest:
     """
     recorded = _read(source)
     for remark in fewer(recorded.remarks):
-        warnings.warn(f"{name_of(source)}: {remark}", stacklevel=2)
+        note(f"{name_of(source)}: {remark}", stacklevel=2)
     return recorded.request
 
 
