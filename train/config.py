@@ -134,7 +134,7 @@ class TrainConfig:
             object.__setattr__(self, f.name, checked)
         if problems := [*problems, *self._more_problems()]:
             raise ConfigError(problems)
-        if self.base.startswith((f".{os.sep}", "./", f"..{os.sep}", "../", "~")) or os.path.isabs(self.base):
+        if self.base.startswith((f".{os.sep}", "./", f"..{os.sep}", "../", "~")) or _is_there(self.base):
             object.__setattr__(self, "base", os.path.abspath(os.path.expanduser(self.base)))
 
     def _more_problems(self) -> Iterable[str]:
@@ -271,6 +271,14 @@ class TrainConfig:
 
 
 _PATHS = tuple(f.name for f in fields(TrainConfig) if f.metadata["setting"].kind == "path")
+
+
+def _is_there(base: str) -> bool:
+    """Whether it is a file or folder, which comes before a Hub id of that name, as for `load_base`."""
+    try:
+        return base != "embedded" and os.path.exists(base)
+    except ValueError:  # a name that no file can have
+        return False
 
 
 def _from(home: Path | None, value: str, here: str) -> str:

@@ -19,6 +19,7 @@ from .follow import observe, process_of
 from .journal import add_to_journal, start_journal
 from .run import RunFolder
 
+_FOLDERS = ("LORASTYLE_HOME", "LORASTYLE_CACHE", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "TMPDIR")
 _DEATH = 5.0  # seconds given to a process that has nothing to save
 
 
@@ -89,6 +90,12 @@ def request_stop(adapter: str | os.PathLike[str]) -> bool:
     return True
 
 
+def _absolute_folders() -> dict[str, str]:
+    """Variables that name folders, as they are meant here: the new process starts in another folder."""
+    named = {name: os.environ.get(name) for name in _FOLDERS}
+    return {name: os.path.abspath(os.path.expanduser(folder)) for name, folder in named.items() if folder}
+
+
 def _spawn(run: RunFolder, more: list[str], environment: Mapping[str, str]) -> None:
     """A new session, or on Windows a new group without a console: a Ctrl-C in the terminal is not for it."""
     plain = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
@@ -102,7 +109,7 @@ def _spawn(run: RunFolder, more: list[str], environment: Mapping[str, str]) -> N
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **plain, **environment},
+            env={**os.environ, **_absolute_folders(), **plain, **environment},
             creationflags=flags,
             start_new_session=True,
         )

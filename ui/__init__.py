@@ -9,6 +9,7 @@ door.
 
 from __future__ import annotations
 
+from .logins import read_logins
 from .serve import Options, serve
 
-__all__ = ["Options", "serve"]
+__all__ = ["Options", "read_logins", "serve"]

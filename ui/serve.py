@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import tempfile
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lorastyle.bases import default_base, default_memory, load_base
@@ -18,6 +17,7 @@ from lorastyle.generate import Engine
 from lorastyle.library import adapter_folders
 
 from .guard import LOOPBACK, Guard
+from .logins import VARIABLE
 from .shelf import Shelf
 from .studio import Studio
 from .trainings import Trainings
@@ -40,20 +40,19 @@ class Options:
     port: int | None = None
     listen: bool = False
     share: bool = False
-    auth: str | None = None
+    logins: tuple[tuple[str, str], ...] = ()
+    """(user, password) of everybody who may enter; nobody is asked where there are none."""
     hosts: tuple[str, ...] = ()
     max_upload: int = MAX_UPLOAD
     open_browser: bool = False
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        user, colon, password = (self.auth or "").partition(":")
-        if self.auth is not None and not (user and colon and password):
-            problems.append('--auth: "user:password" is needed, both of at least one letter.')
-        if (self.listen or self.share) and self.auth is None:
+        if (self.listen or self.share) and not self.logins:
             flag = "--listen" if self.listen else "--share"
             problems.append(
-                f"{flag} lets others in: add --auth user:password, so that only those you tell can."
+                f"{flag} lets others in. Ask them for a password: put user:password into a file and name it "
+                f"with --auth-file, or set {VARIABLE}."
             )
         if self.port is not None and not 1 <= self.port <= 65535:
             problems.append(f"--port is {self.port}; a number from 1 to 65535 is needed.")
@@ -61,14 +60,6 @@ class Options:
             problems.append(f"--max-upload is {self.max_upload} bytes; at least 1 is needed.")
         if problems:
             raise ConfigError(problems)
-
-    @property
-    def login(self) -> tuple[str, str] | None:
-        """(user, password), or None where nobody is asked."""
-        if self.auth is None:
-            return None
-        user, _, password = self.auth.partition(":")
-        return user, password
 
     def guard(self) -> dict[str, Any]:
         """Arguments of `Guard`."""
@@ -90,16 +81,18 @@ def serve(options: Options, wait: Callable[[str, str | None], None]) -> list[str
         BaseError: the base cannot be loaded.
         ConfigError: gradio is missing, or no port is free.
     """
-    prepare_environment()
     folders = tuple(folder.absolute() for folder in adapter_folders())
     out = options.out.absolute()
     base = load_base(options.base, memory=default_memory())
     flag = None if base.name == default_base() else base.name
-    with private_folder() as private:
+    with TemporaryDirectory(prefix="lorastyle-ui-", ignore_cleanup_errors=True) as name:
+        private = Path(name).resolve()
+        prepare_environment(private)
         visitors = Visitors(private)
         shelf = Shelf(folders, base.family, base.name)
         studio = Studio(Engine(base), shelf, out=out, base_flag=flag)
-        trainings = Trainings(folders[0], lambda: base)
+        # a training reads neither the password nor anything else of the page
+        trainings = Trainings(folders[0], lambda: base, environment={VARIABLE: ""})
         page = launch(options, studio, trainings, visitors)
         try:
             wait(page.local_url, page.share_url)
@@ -112,30 +105,16 @@ def serve(options: Options, wait: Callable[[str, str | None], None]) -> list[str
         return trainings.active()
 
 
-@contextmanager
-def private_folder() -> Generator[Path]:
-    """A new folder that is this process's own: it works there, and so do temporary files.
+def prepare_environment(private: Path) -> None:
+    """Tell gradio, which reads the environment, to keep uploads in a private folder and to send nothing.
 
-    gradio hands out what lies in the working directory or the folder of temporary files; there is nothing
-    else in this one.
+    Call this once, before gradio is imported and before threads start: the process is the page's own.
+    Nothing in it may be served from the shared folder of temporary files, where gradio would keep uploads.
     """
-    kept_cwd, kept_temporary = Path.cwd(), tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="lorastyle-ui-", ignore_cleanup_errors=True) as name:
-        private = Path(name).resolve()
-        os.environ["GRADIO_TEMP_DIR"] = str(private / "gradio")
-        (private / "gradio").mkdir()
-        try:
-            os.chdir(private)
-            tempfile.tempdir = str(private)
-            yield private
-        finally:
-            tempfile.tempdir = kept_temporary
-            os.chdir(kept_cwd)
-            os.environ.pop("GRADIO_TEMP_DIR", None)
-
-
-def prepare_environment() -> None:
-    """Before gradio is imported: it reads these then."""
+    uploads = private / "gradio"
+    uploads.mkdir()
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(private / "examples")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -161,7 +140,7 @@ def launch(options: Options, studio: Studio, trainings: Trainings, visitors: Vis
             server_name="0.0.0.0" if options.listen else "127.0.0.1",
             server_port=options.port,
             share=options.share,
-            auth=options.login,
+            auth=list(options.logins) or None,
             inbrowser=options.open_browser,
             max_file_size=options.max_upload,
             app_kwargs={"middleware": [Middleware(Guard, **options.guard())]},

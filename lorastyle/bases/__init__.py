@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .cache import cache_folder
+from .cache import cache_folder, caching_in
 from .default import default_base, default_memory
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ __all__ = [
     "autoencoder_bytes",
     "cache_folder",
     "cached_folder",
+    "caching_in",
     "choose_for_drawing",
     "compute_dtype",
     "default_base",

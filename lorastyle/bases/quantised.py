@@ -11,6 +11,7 @@ Here training and drawing compute the same thing.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from functools import cache
@@ -22,8 +23,6 @@ from torch.nn import functional as F
 
 from lorastyle.bank import adaptable_modules
 from lorastyle.errors import BaseError
-
-from .quiet import quiet_logger
 
 BLOCK = 64  # weights of a block that share a scale, in 4 bits
 BYTES = {8: 1.0, 4: 0.5 + 4 / BLOCK}
@@ -128,8 +127,10 @@ def has_bitsandbytes() -> bool:
 def bitsandbytes_functions() -> Any:
     """bitsandbytes' functions, imported when first wanted."""
     try:
-        with quiet_logger("bitsandbytes"):  # it tells of kernels that are not used here
-            from bitsandbytes import functional
+        # It logs that kernels are missing which are not used here. With a handler of its own, Python does not
+        # print that; handlers of whoever uses lorastyle still get it.
+        logging.getLogger("bitsandbytes").addHandler(logging.NullHandler())
+        from bitsandbytes import functional
     except (ImportError, OSError, RuntimeError) as error:  # absent, or its library does not load here
         why = "" if isinstance(error, ModuleNotFoundError) else f" ({str(error).splitlines()[0]})"
         raise BaseError(

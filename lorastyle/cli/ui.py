@@ -21,6 +21,7 @@ def ui(
     listen: Annotated[bool, Parameter(negative="")] = False,
     share: Annotated[bool, Parameter(negative="")] = False,
     auth: str | None = None,
+    auth_file: Path | None = None,
     host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     max_upload: Whole = 2000,
 ) -> None:
@@ -35,13 +36,15 @@ def ui(
         out: the folder in which all pictures are kept.
         port: 7860, or the next that is free, if left out.
         open: open the page in the browser.
-        listen: let other machines of the network in; needs --auth.
-        share: a public address by way of gradio's servers, which needs the network; needs --auth.
-        auth: "user:password", asked of everybody.
+        listen: let other machines on the network in. Needs a password.
+        share: a public address through gradio's servers, which needs the network and a password.
+        auth: "user:password" that visitors must enter. Other users of this machine can read it in the list
+            of processes; --auth-file or the environment variable LORASTYLE_AUTH keeps it private.
+        auth_file: a text file with one "user:password" a line.
         host: with --listen, a name by which others call this machine. Repeat for several.
         max_upload: the largest file that can be uploaded, in megabytes.
     """
-    from lorastyle.ui import Options, serve
+    from lorastyle.ui import Options, read_logins, serve
 
     options = Options(
         base=base,
@@ -49,7 +52,7 @@ def ui(
         port=port,
         listen=listen,
         share=share,
-        auth=auth,
+        logins=read_logins(auth, auth_file),
         hosts=host,
         max_upload=max_upload * 1_000_000,
         open_browser=open,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorastyle.bases import caching_in
 from lorastyle.errors import LorastyleError
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def run_self_test() -> SelfTest:
     reason = next_step = ""
     try:
         with tempfile.TemporaryDirectory(prefix="lorastyle-", ignore_cleanup_errors=True) as folder:
-            with _own_cache(Path(folder) / "cache"):
+            with caching_in(Path(folder) / "cache"):
                 trial = _Trial(Path(folder))
                 for what, action, advice in trial.actions():
                     reason = _tried(checks, what, action)
@@ -88,20 +87,6 @@ def _tried(checks: list[Check], what: str, action: Callable[[], str]) -> str:
         found = reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     checks.append(Check(what, not reason, found, time.perf_counter() - started))
     return reason
-
-
-@contextmanager
-def _own_cache(folder: Path) -> Generator[None]:
-    """Keep what training caches out of the user's cache."""
-    before = os.environ.get("LORASTYLE_CACHE")
-    os.environ["LORASTYLE_CACHE"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["LORASTYLE_CACHE"]
-        else:
-            os.environ["LORASTYLE_CACHE"] = before
 
 
 class _Trial:

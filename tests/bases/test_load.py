@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shlex
 import shutil
+import threading
 import warnings
 from pathlib import Path
 
@@ -79,10 +81,53 @@ def test_loading_is_silent_and_puts_verbosity_back(saved: Path, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")
     assert (diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()) == before
     assert diffusers_logging.is_progress_bar_enabled()
-    with pytest.raises(ZeroDivisionError), quiet():
-        assert diffusers_logging.get_verbosity() == logging.ERROR != before[0]
-        raise ZeroDivisionError
-    assert diffusers_logging.get_verbosity() == before[0]
+    assert transformers_logging.is_progress_bar_enabled()
+
+
+def test_only_the_thread_that_loads_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    """Threads that overlap leave nothing behind, whichever of them ends last."""
+    from diffusers.utils import logging as diffusers_logging
+
+    with quiet():
+        pass  # the filter is there
+    logger = diffusers_logging.get_logger("diffusers.test")
+    handler = next(h for h in logging.getLogger("diffusers").handlers if type(h) is logging.StreamHandler)
+    shown = io.StringIO()
+    levels = logging.getLogger("diffusers").level, handler.level
+    inside, outside_done, first_ended = (threading.Event() for _ in range(3))
+
+    def first() -> None:
+        with pytest.raises(ZeroDivisionError), quiet():
+            inside.wait(5)
+            logger.warning("while the first loads")
+            raise ZeroDivisionError
+        first_ended.set()
+
+    def second() -> None:
+        with quiet():
+            inside.set()
+            first_ended.wait(5)
+            assert not diffusers_logging.is_progress_bar_enabled()
+            logger.warning("while the second loads")
+            logger.error("an error")
+            outside_done.wait(5)
+
+    before = handler.setStream(shown)
+    try:
+        threads = [threading.Thread(target=target) for target in (first, second)]
+        for thread in threads:
+            thread.start()
+        first_ended.wait(5)
+        logger.warning("by who does not load")
+        outside_done.set()
+        for thread in threads:
+            thread.join()
+    finally:
+        handler.setStream(before)
+    assert "loads" not in shown.getvalue()
+    assert "by who does not load" in shown.getvalue() and "an error" in shown.getvalue()
+    assert (logging.getLogger("diffusers").level, handler.level) == levels
+    assert diffusers_logging.is_progress_bar_enabled()
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])

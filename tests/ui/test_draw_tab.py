@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lorastyle.generate import Engine
-from lorastyle.ui.serve import Options, launch, prepare_environment, private_folder
+from lorastyle.ui.serve import Options, launch, prepare_environment
 from lorastyle.ui.studio import Studio
 from lorastyle.ui.trainings import Trainings
 from lorastyle.ui.visitors import Visitors
@@ -32,12 +35,24 @@ def browser() -> Generator[Browser]:
         yield found
 
 
+@contextmanager
+def private_page() -> Generator[Path]:
+    """The private folder of a page whose environment is this process's for a while."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="lorastyle-ui-", ignore_cleanup_errors=True) as name,
+    ):
+        for variable in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE", "GRADIO_ANALYTICS_ENABLED"):
+            patch.setenv(variable, os.environ.get(variable, ""))  # put back in the end
+        prepare_environment(Path(name).resolve())
+        yield Path(name).resolve()
+
+
 @pytest.fixture
 def url(studio: Studio, engine: Engine, make_adapter: MakeAdapter, tmp_path: Path) -> Generator[str]:
     make_adapter("cat", seed=1, strength=1.0)
     make_adapter("ink", seed=2, strength=1.0)
-    prepare_environment()
-    with private_folder() as private:
+    with private_page() as private:
         trainings = Trainings(tmp_path / "trained", lambda: engine.base)
         page = launch(Options(), studio, trainings, Visitors(private))
         yield page.local_url
