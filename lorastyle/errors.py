@@ -18,11 +18,46 @@ Messages carry the value, what is allowed, and the next step.
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    if sys.version_info >= (3, 11):
+        from typing import Self
+    else:
+        from typing_extensions import Self
 
 
 class LorastyleError(Exception):
-    """Base of every error that lorastyle raises on purpose."""
+    """Base of every error that lorastyle raises on purpose.
+
+    Attributes:
+        path: the file or folder that it is about, where there is one. The message starts with it.
+        reason: the message without that path.
+    """
+
+    path: Path | None = None
+    reason: str = ""
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], reason: str) -> Self:
+        """An error about a file: `str` says "path: reason"."""
+        error = cls(f"{path}: {reason}")
+        error.path, error.reason = Path(path), reason
+        return error
+
+    def without_folders(self, name: str | None = None) -> str:
+        """The message for somebody who must not learn where files are on this machine.
+
+        Args:
+            name: what that person calls the file; None takes the file's own name.
+        """
+        if self.path is None:
+            return str(self)
+        return f"{name or self.path.name}: {self.reason}"
 
 
 class ConfigError(LorastyleError, ValueError):

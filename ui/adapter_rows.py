@@ -11,6 +11,7 @@ import gradio as gr
 from lorastyle.errors import AdapterError
 
 from .number_box import number_box
+from .places import explain
 from .shelf import Card, Cards
 from .slots import SCALE, SLIDER, SLOTS, Memory, Row, on_slider, remember, rows_of, with_trigger
 from .stage import bullets, message
@@ -118,7 +119,7 @@ class AdapterRows:
             try:
                 verdict = self._studio.take_in(visitor, Path(file))
             except AdapterError as error:
-                problems.append(str(error))
+                problems.append(explain(error))
                 continue
             if isinstance(verdict, Card):
                 ids.append(verdict.id)

@@ -10,15 +10,18 @@ from pathlib import Path
 from lorastyle.generate import GenerateRequest
 
 
-def command_line(request: GenerateRequest, names: Mapping[str, str], *, base: str | None) -> str:
+def command_line(request: GenerateRequest, names: Mapping[Path, str], *, base: str | None) -> str:
     """`lorastyle generate ...` for sh, bash or zsh, with everything stated that the picture depends on.
 
     Args:
         request: what drew the picture, nothing left open.
-        names: how adapters are called outside of this page, by the paths in the request.
+        names: how adapters are called outside of this page, by their files.
         base: what `--base` must say; None where it is the base that is used when none is named.
     """
-    uses = [str(replace(use, name=names.get(use.name, Path(use.name).stem))) for use in request.adapters]
+    uses = [
+        str(replace(use, name=names.get(use.file, use.name) if use.file else use.name))
+        for use in request.adapters
+    ]
     flags: dict[str, object] = {
         "--negative": request.negative_prompt or None,
         "--seed": request.seed,

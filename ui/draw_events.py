@@ -14,6 +14,7 @@ from lorastyle.errors import LorastyleError
 from .adapter_rows import AdapterRows
 from .drawing import Drawn, View
 from .fields import NAMES, Fields, read, shown
+from .places import explain
 from .slots import rows_of
 from .stage import bullets, message, stage
 from .start_fields import StartFields
@@ -119,7 +120,7 @@ class DrawEvents:
                     update |= {parts.gallery: _gallery(now), self._history: now}
                 yield update
         except LorastyleError as error:
-            yield {parts.stage: message("error", "Nothing was drawn.", str(error))}
+            yield {parts.stage: message("error", "Nothing was drawn.", explain(error))}
 
     def end(self, history: tuple[Drawn, ...], request: gr.Request) -> list[Any]:
         """Whatever came of it: Draw can be pressed again, and the newest picture is looked at."""
@@ -153,7 +154,7 @@ class DrawEvents:
         try:
             restored = self._studio.restore(visitor, path)
         except LorastyleError as error:
-            return [None, message("error", "Nothing was restored.", str(error)), *untouched]
+            return [None, message("error", "Nothing was restored.", explain(error)), *untouched]
         finally:
             path.unlink(missing_ok=True)
         done = message("note", "Settings restored.") if not restored.remarks else ""

@@ -16,6 +16,8 @@ from lorastyle.errors import LorastyleError
 from lorastyle.generate import GenerateRequest, Picture
 from lorastyle.notes import collecting
 
+from .places import explain, without_folders
+
 LOOK_EVERY = 0.3  # seconds: previews between two looks are never sent, so that a slow link does not lag
 
 
@@ -117,7 +119,7 @@ class Drawing:
             try:
                 self._draw()
             except LorastyleError as problem:
-                error = str(problem)
+                error = explain(problem)
             except Exception as problem:  # the page must end its wait, and the terminal must tell
                 traceback.print_exc()
                 error = (
@@ -130,7 +132,7 @@ class Drawing:
             stopped=stopped,
             seconds=seconds,
             error=error,
-            notes=tuple(notes),
+            notes=tuple(map(without_folders, notes)),
             preview=(),
             left=None,
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from lorastyle.errors import ConfigError
 from lorastyle.generate import AdapterUse, GenerateRequest
@@ -16,6 +17,18 @@ from .starts import StartPicture
 MOST_PICTURES, MOST_STEPS, MOST_PIXELS = 16, 150, 2048
 STEPS, HIRES_STRENGTH, STRENGTH = 30, 0.4, 0.6
 OWN_SCHEDULER = ""
+
+
+def with_own_names(uses: Iterable[AdapterUse]) -> tuple[AdapterUse, ...]:
+    """The same uses, with a number behind a name that another of them has, too."""
+    taken: set[str] = set()
+    named: list[AdapterUse] = []
+    for use in uses:
+        names = (use.name if i == 1 else f"{use.name}-{i}" for i in count(1))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        named.append(replace(use, name=name))
+    return tuple(named)
 
 
 @dataclass(frozen=True)
@@ -77,8 +90,8 @@ class Form:
         unknown = [id for id, _ in self.adapters if id not in cards]
         if unknown:
             raise ConfigError("An adapter in the rows is no longer there. Take it out, or reload the page.")
-        rows = [(cards[id].title, row.scale) for id, row in self.adapters[:SLOTS] if row.on]
-        far = [(title, scale) for title, scale in rows if not SCALE[0] <= scale <= SCALE[1]]
+        rows = [(cards[id], row.scale) for id, row in self.adapters[:SLOTS] if row.on]
+        far = [(card.title, scale) for card, scale in rows if not SCALE[0] <= scale <= SCALE[1]]
         if far:
             raise ConfigError(
                 [
@@ -93,10 +106,8 @@ class Form:
         values: dict[str, object] = {
             "prompt": self.prompt.strip(),
             "negative_prompt": self.negative.strip(),
-            "adapters": tuple(
-                AdapterUse(str(cards[id].path), row.scale)
-                for id, row in self.adapters[:SLOTS]
-                if row.on and row.scale
+            "adapters": with_own_names(
+                AdapterUse(card.name, scale, file=card.path) for card, scale in rows if scale
             ),
             "seed": self.seed if self.locked and self.seed is not None else secrets.randbelow(2**32),
             "number": self.number,

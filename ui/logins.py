@@ -21,7 +21,7 @@ def read_logins(flag: str | None, file: Path | None, environment: Mapping[str, s
 
     Args:
         flag: one "user:password". Everybody on the machine can read a command line, which a note says.
-        file: a text file with one "user:password" a line; empty lines and lines that start with # are skipped.
+        file: a text file with one "user:password" a line; empty lines and comments (# ...) are skipped.
         environment: where LORASTYLE_AUTH is looked up; empty, it counts as not set.
 
     Raises:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from lorastyle.errors import ConfigError, near_miss, shortened
 from lorastyle.generate import AdapterUse, GenerateRequest, with_tags_read
 
+from .form import with_own_names
 from .shelf import SUFFIX, Card, Cards, Refused, find
 
 _MOST_NAMED = 10
@@ -19,7 +21,7 @@ def with_names_found(
     """The request with the adapters of its prompt's tags behind those of the rows, and the prompt without.
 
     Args:
-        request: of the rows; its adapters are named by their paths.
+        request: of the rows; its adapters know their files.
         cards: what this visitor can draw with.
         refused: what lies in the library, but cannot be used, with the reason.
 
@@ -34,7 +36,7 @@ def with_names_found(
     if not read.adapters:
         return request, []
     problems: list[str] = []
-    uses: dict[str, AdapterUse] = {use.name: use for use in request.adapters}
+    uses: dict[Path | None, AdapterUse] = {use.file: use for use in request.adapters}
     notes: list[str] = []
     for use in read.adapters:
         if use.region and use.region.picture:
@@ -45,19 +47,19 @@ def with_names_found(
         card, _ = find(cards.values(), use.name.strip().removesuffix(SUFFIX), None)
         if card is None:
             problems.append(_unknown(use.name, cards, refused))
-        elif str(card.path) in uses:
+        elif card.path in uses:
             problems.append(
                 f"The adapter {card.name} is there twice, and its tag in the prompt is one of them: "
                 "take one out, or switch its row off."
             )
         else:
-            uses[str(card.path)] = replace(use, name=str(card.path))
+            uses[card.path] = replace(use, name=card.name, file=card.path)
             notes.append(f"From the prompt: the adapter {replace(use, name=card.title)}.")
     if not read.prompt:
         problems.append("Say what to draw: besides the adapters' tags the prompt is empty.")
     if problems:
         raise ConfigError(problems)
-    return replace(request, prompt=read.prompt, adapters=tuple(uses.values())), notes
+    return replace(request, prompt=read.prompt, adapters=with_own_names(uses.values())), notes
 
 
 def tag_of(use: AdapterUse, card: Card) -> str | None:

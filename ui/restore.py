@@ -11,6 +11,7 @@ from lorastyle.generate import AdapterUse, GenerateRequest, read_request, read_s
 from lorastyle.notes import collecting
 
 from .form import STRENGTH, Base, Form
+from .places import explain
 from .prompt_names import tag_of
 from .shelf import Card, Cards, find
 from .slots import SCALE, Row
@@ -40,7 +41,7 @@ def restore(
         with collecting():  # `remarks` has said it
             made_with = read_request(file)
     except PictureError as error:
-        raise PictureError(str(error).replace(str(file), file.name)) from error
+        raise PictureError(explain(error)) from error
     found, tags, missing = _find(made_with.adapters, cards)
     form, more = Form.of(request, found, base)
     form = replace(form, prompt=" ".join([form.prompt, *tags]))

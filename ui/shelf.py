@@ -12,6 +12,8 @@ from lorastyle.errors import AdapterError
 from lorastyle.generate import other_family
 from lorastyle.library import SUFFIX, Entry, Headers, list_adapters
 
+from .places import explain, without_folders
+
 __all__ = ["SUFFIX", "Card", "Cards", "Refused", "Shelf", "find"]
 
 _LONGEST_TRIGGER = 200
@@ -77,14 +79,12 @@ class Shelf:
         try:
             info = read_info(path)
         except AdapterError as error:
-            return Refused(path.stem, _without_folder(str(error), path))
+            return Refused(path.stem, explain(error))
         return self._decide(path, id, path.stem, info.family, info.trigger or "", uploaded)
 
     def _of_library(self, entry: Entry) -> Card | Refused:
         if entry.told.problem:
-            return Refused(
-                entry.name, _without_folder(f"{entry.path.name}: {entry.told.problem}", entry.path)
-            )
+            return Refused(entry.name, without_folders(f"{entry.path.name}: {entry.told.problem}"))
         return self._decide(entry.path, entry.name, entry.name, entry.told.family, entry.told.trigger)
 
     def _decide(
@@ -109,10 +109,6 @@ def find(cards: Iterable[Card], name: str, digest: str | None) -> tuple[Card | N
     likely = [card for card in (named, *cards) if card is not None]
     same = next((card for card in likely if card.digest() == digest), None)
     return same or named, same is not None
-
-
-def _without_folder(text: str, path: Path) -> str:
-    return text.replace(str(path), path.name).replace(f"{path.parent}", "")
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ from lorastyle.errors import PictureError
 
 from .fields import strength
 from .form import Form
+from .places import explain
 from .stage import message
 from .studio import Studio
 from .visiting import Visit
@@ -62,7 +63,7 @@ class StartFields:
             try:
                 ids[kind] = self._studio.take_start(self._visit(request), Path(file)).id
             except PictureError as error:
-                problem = message("error", "Not taken.", str(error))
+                problem = message("error", "Not taken.", explain(error))
             return [*ids.values(), *self.lay_out(request, **ids)[:-1], problem]
 
         return take

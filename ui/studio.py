@@ -79,8 +79,7 @@ class Studio:
             self._under_way.add(drawing)
             try:
                 for view in drawing:
-                    error = _named(view.error, starts) if view.error else None
-                    yield replace(view, error=error, notes=(*told, *view.notes))
+                    yield replace(view, notes=(*told, *view.notes))
             finally:
                 self._under_way.discard(drawing)
 
@@ -94,8 +93,7 @@ class Studio:
         as if they lay where it is run.
         """
         names = {
-            str(card.path): card.path.name if card.uploaded else card.name
-            for card in self.cards(visitor).values()
+            card.path: card.path.name if card.uploaded else card.name for card in self.cards(visitor).values()
         }
         return command_line(request, names, base=self._base_flag)
 
@@ -108,10 +106,3 @@ class Studio:
         saved = save_picture(picture, self._out / f"{name}.png")
         private.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy2(saved, private / saved.name))
-
-
-def _named(text: str, starts: Mapping[str, StartPicture]) -> str:
-    """The names of pictures in the place of where they lie on the server."""
-    for start in starts.values():
-        text = text.replace(str(start.path), start.name)
-    return text

@@ -14,6 +14,7 @@ from lorastyle.errors import LorastyleError
 from lorastyle.train import RunStatus
 
 from . import train_view
+from .places import explain
 from .stage import message
 from .trainings import Prospect, TrainForm, Trainings, suggested_trigger
 from .tray import Tray
@@ -161,7 +162,7 @@ class TrainEvents:
         try:
             name = self._trainings.start(self._tray(request), _form(fields))
         except LorastyleError as error:
-            text = self._trainings.plain(str(error))
+            text = explain(error)
             return [message("error", "Not started.", text), *[gr.skip()] * len(self._outputs)]
         return ["", *self._show(name, ("", "", shown[2]))]
 
@@ -184,7 +185,7 @@ class TrainEvents:
         try:
             self._trainings.go_on(name or "")
         except LorastyleError as error:
-            raise gr.Error(self._trainings.plain(str(error)), print_exception=False) from error
+            raise gr.Error(explain(error), print_exception=False) from error
         return self._show(name or "", shown)
 
     def _show(self, name: str, shown: Shown) -> list[Any]:

@@ -8,6 +8,7 @@ from html import escape
 from lorastyle.train import Plan, RunStatus
 
 from .curve import curve
+from .places import without_folders
 from .stage import bullets, duration, message
 from .trainings import Prospect
 from .tray import Verdict
@@ -81,12 +82,16 @@ def run(status: RunStatus | None) -> str:
 
 
 def _end(status: RunStatus) -> str:
-    warnings = [_names_only(status, w) for w in status.warnings if not w.startswith("Stopped at step")]
+    warnings = [
+        without_folders(w, [status.path.parent])
+        for w in status.warnings
+        if not w.startswith("Stopped at step")
+    ]
     said = bullets("note", "Note", warnings)
     if status.error:
         on = " Go on from its checkpoint." if status.can_resume else ""
         title = "It broke off." if status.state == "crashed" else "It failed."
-        return message("error", title, _names_only(status, status.error) + on) + said
+        return message("error", title, without_folders(status.error, [status.path.parent]) + on) + said
     if status.state == "finished":
         word = f'Its word is "{status.trigger}".' if status.trigger else ""
         return message("done", f"{status.name} is ready", f"and among the adapters. {word}") + said
@@ -94,11 +99,6 @@ def _end(status: RunStatus) -> str:
         title = f"Stopped after {status.step} steps."
         return message("note", title, "What there is can be drawn with.") + said
     return said
-
-
-def _names_only(status: RunStatus, text: str) -> str:
-    folder = str(status.path.parent)
-    return text.replace(f"{folder}/", "").replace(f"{folder}\\", "")
 
 
 def _bar(status: RunStatus) -> str:

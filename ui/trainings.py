@@ -26,6 +26,7 @@ from lorastyle.train import (
     restart,
 )
 
+from .places import explain, without_folders
 from .tray import Tray, Verdict
 
 NAMED = "my-style"
@@ -100,7 +101,7 @@ class Trainings:
             )
             plan = make_plan(config, self._base(), dataset)
         except LorastyleError as error:
-            return Prospect(tray.verdicts(dataset), None, self.plain(str(error)), name, trigger)
+            return Prospect(tray.verdicts(dataset), None, explain(error), name, trigger)
         return Prospect(tray.verdicts(dataset, plan.notes), plan, "", name, trigger, dataset.notes)
 
     def start(self, tray: Tray, form: TrainForm) -> str:
@@ -165,7 +166,7 @@ class Trainings:
 
     def printed(self, name: str) -> str:
         """What its process printed last, without paths of this machine."""
-        return self.plain(printed(self._adapter(name))) if name in self.names() else ""
+        return without_folders(printed(self._adapter(name)), [self.library]) if name in self.names() else ""
 
     def shelf(self) -> str:
         """Another text whenever an adapter in the library came, went or changed."""
@@ -179,10 +180,6 @@ class Trainings:
         """`name`, or `name-2` where there is an adapter or a run of that name."""
         names = [name, *(f"{name}-{number}" for number in range(2, 10_000))]
         return next((n for n in names if not self._adapter(n).exists() and n not in self.names()), name)
-
-    def plain(self, text: str) -> str:
-        """A text without the library's place on this machine."""
-        return text.replace(f"{self.library}/", "").replace(f"{self.library}\\", "")
 
     def _adapter(self, name: str) -> Path:
         return self.library / f"{name}.safetensors"

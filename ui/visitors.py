@@ -75,8 +75,8 @@ class Visitor:
         """
         try:
             if file.suffix.lower() != SUFFIX:
-                raise AdapterFileError(
-                    f"{file.name}: only {SUFFIX} files are taken, for others can run code."
+                raise AdapterFileError.at(
+                    file.name, f"only {SUFFIX} files are taken, for others can run code."
                 )
             if len(self.uploads) >= MOST_UPLOADS:
                 raise AdapterFileError(

@@ -131,9 +131,9 @@ def _module(
     try:
         default = fmt.default_alpha(component, path, module.rank, source.metadata)
     except AdapterFileError as error:
-        raise AdapterFileError(f"{source.path}: {error}") from error
+        raise AdapterFileError.at(source.path, str(error)) from error
     except OverflowError as error:
-        raise AdapterFileError(f"{source.path}: an alpha in its metadata is no number ({error}).") from error
+        raise AdapterFileError.at(source.path, f"an alpha in its metadata is no number ({error}).") from error
     return FileModule(fmt, component, spelled, algorithm, keys, entries, alpha, scale, default)
 
 
@@ -148,10 +148,10 @@ def _scalars(source: Source, keys: list[str]) -> Iterator[tuple[str, float]]:
                     file.seek(source.header.data_start + start)
                     yield key, _scalar(entry.dtype, file.read(entry.stop - entry.start))
     except OSError as error:
-        raise AdapterFileError(f"{source.path}: cannot be read ({error.strerror or error}).") from error
+        raise AdapterFileError.at(source.path, f"cannot be read ({error.strerror or error}).") from error
     except struct.error as error:
-        raise AdapterFileError(
-            f"{source.path}: the file was changed while it was read. Read it again."
+        raise AdapterFileError.at(
+            source.path, "the file was changed while it was read. Read it again."
         ) from error
 
 

@@ -119,7 +119,7 @@ def free_target(path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise AdapterFileError(f"{path}: is there already. Give a name that is free, or remove it first.")
+        raise AdapterFileError.at(path, "is there already. Give a name that is free, or remove it first.")
     return path
 
 

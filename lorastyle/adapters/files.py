@@ -45,11 +45,11 @@ def read_tensors(path: str | os.PathLike[str], header: Header, names: Iterable[s
                 buffer = room(stop - start)
                 file.seek(header.data_start + start)
                 if _fill(file, buffer) != stop - start:
-                    raise AdapterFileError(f"{path}: the file was changed while it was read. Load it again.")
+                    raise AdapterFileError.at(path, "the file was changed while it was read. Load it again.")
                 for name in run:
                     tensors[name] = _tensor(buffer, header.tensors[name], start)
     except OSError as error:
-        raise AdapterFileError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise AdapterFileError.at(path, f"cannot be read ({error.strerror or error}).") from error
     return tensors
 
 

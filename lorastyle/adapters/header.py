@@ -105,7 +105,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 
 def _bad(path: Path, why: str) -> AdapterFileError:
-    return AdapterFileError(f"{path}: {why}")
+    return AdapterFileError.at(path, why)
 
 
 def _unreadable(path: Path, error: OSError) -> AdapterFileError:

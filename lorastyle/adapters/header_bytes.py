@@ -84,7 +84,7 @@ def set_metadata(path: str | os.PathLike[str], changes: Mapping[str, str | None]
             new = hashed_header(header.tensors, metadata, digest.hexdigest(), read)
             atomic_write(path, blocks())
     except OSError as error:
-        raise AdapterFileError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        raise AdapterFileError.at(path, f"cannot be written ({error.strerror or error}).") from error
 
 
 def safetensors_header(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> bytes:

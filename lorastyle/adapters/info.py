@@ -159,7 +159,7 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
     names = [name for source in sources for name in source.header.tensors]
     if not modules:
         shown = ", ".join(repr(name) for name in names[:3]) or "no tensor"
-        raise AdapterFileError(f"{path}: no adapter in a format that lorastyle knows; it holds {shown}.")
+        raise AdapterFileError.at(path, f"no adapter in a format that lorastyle knows; it holds {shown}.")
     metadata = {key: value for source in sources for key, value in source.header.metadata.items()}
     width = text_width(modules)
     family, family_from, sure, notes = tell_family(metadata, names, width)

@@ -142,8 +142,8 @@ def _words(source: Source) -> dict[str, dict[str, Tensor]]:
         vectors = tensors[key].float()
         vectors = vectors[None] if vectors.ndim == 1 else vectors
         if vectors.ndim != 2 or not vectors.numel() or not is_finite(vectors):
-            raise AdapterFileError(
-                f"{source.path}: the word {word!r} in it is no list of vectors of finite numbers."
+            raise AdapterFileError.at(
+                source.path, f"the word {word!r} in it is no list of vectors of finite numbers."
             )
         words.setdefault(word, {})[component] = vectors
     return words
@@ -219,11 +219,13 @@ def _refuse_other_text(source: Source, modules: Modules) -> None:
 def _nothing_fits(path: Path, report: LoadReport) -> AdapterError:
     left = (*report.mismatched, *report.unmatched)
     if not left:
-        return AdapterFileError(
-            f"{path}: nothing in it is of a kind that lorastyle can use; it holds "
-            f"{report.unsupported[0].rsplit('(', 1)[-1].rstrip(')')}."
+        return AdapterFileError.at(
+            path,
+            f"nothing in it is of a kind that lorastyle can use; it holds "
+            f"{report.unsupported[0].rsplit('(', 1)[-1].rstrip(')')}.",
         )
-    return BaseMismatchError(
-        f"{path}: none of its modules fits this model; the first is {left[0]}. It was probably made for "
-        f"{family_title(report.made_for)}. Use it with the base it was made for."
+    return BaseMismatchError.at(
+        path,
+        f"none of its modules fits this model; the first is {left[0]}. It was probably made for "
+        f"{family_title(report.made_for)}. Use it with the base it was made for.",
     )

@@ -73,7 +73,7 @@ class Group:
             ArithmeticError,
         ) as error:  # shapes that do not go together
             reason = str(error).rstrip(".")
-            raise AdapterFileError(f"{path}: {self.spelled}: {reason}.") from error
+            raise AdapterFileError.at(path, f"{self.spelled}: {reason}.") from error
 
 
 def _floating(tensor: Tensor, plain: bool) -> Tensor:
@@ -94,9 +94,10 @@ def refuse_nan(path: Path, tensors: Mapping[str, Tensor]) -> None:
         return
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not is_finite(tensor):
-            raise AdapterFileError(
-                f"{path}: {key} holds NaN or infinity, which turns every picture black. "
-                "Use an earlier checkpoint, or train again with a lower learning rate."
+            raise AdapterFileError.at(
+                path,
+                f"{key} holds NaN or infinity, which turns every picture black. "
+                "Use an earlier checkpoint, or train again with a lower learning rate.",
             )
 
 
@@ -119,12 +120,12 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
         group = groups.setdefault(target or name.module, Group(fmt, name.module, target, {}, set()))
         group.algorithms.add(name.algorithm)
         if name.role in group.keys:
-            raise AdapterFileError(
-                f"{path}: {key} and {group.keys[name.role]} are the same tensor of one module."
+            raise AdapterFileError.at(
+                path, f"{key} and {group.keys[name.role]} are the same tensor of one module."
             )
         group.keys[name.role] = key
     if not groups:
-        raise AdapterFileError(f"{path}: {_no_adapter(header)}")
+        raise AdapterFileError.at(path, _no_adapter(header))
     return list(groups.values()), unknown
 
 
@@ -132,8 +133,8 @@ def _target(path: Path, name: TensorName, known: Spellings) -> tuple[str, str] |
     hits = known.get(name.module, [])
     if len(hits) > 1:
         both = " and ".join(path if hits[0][0] == hits[1][0] else f"{c}.{path}" for c, path in hits[:2])
-        raise AdapterFileError(
-            f"{path}: {name.module} could be {both} of this model; its names are ambiguous."
+        raise AdapterFileError.at(
+            path, f"{name.module} could be {both} of this model; its names are ambiguous."
         )
     return hits[0] if hits else None
 

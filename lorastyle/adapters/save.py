@@ -110,9 +110,9 @@ def save_adapter(
 def _check_place(path: Path, format: str) -> None:
     if format != "peft":
         if path.suffix != ".safetensors":
-            raise AdapterFileError(f"{path}: an adapter file's name must end in .safetensors.")
+            raise AdapterFileError.at(path, "an adapter file's name must end in .safetensors.")
     elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise AdapterFileError(f"{path}: is there already; a peft folder needs a name that is free.")
+        raise AdapterFileError.at(path, "is there already; a peft folder needs a name that is free.")
 
 
 def _prepared(adapter: Adapter, format: str) -> Adapter:

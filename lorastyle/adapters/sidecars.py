@@ -72,7 +72,7 @@ def write_sidecars(
             atomic_write(path.with_suffix(".png"), data.getvalue())
             written.append(path.with_suffix(".png"))
     except OSError as error:
-        raise AdapterFileError(f"{beside}: cannot be written ({error.strerror or error}).") from error
+        raise AdapterFileError.at(beside, f"cannot be written ({error.strerror or error}).") from error
     return written
 
 
@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[str, object]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise AdapterFileError(f"{path}: is there and cannot be read ({error}). Remove it first.") from error
+        raise AdapterFileError.at(path, f"is there and cannot be read ({error}). Remove it first.") from error
     if not isinstance(found, dict):
-        raise AdapterFileError(f"{path}: is there and is none of A1111's. Remove it first.")
+        raise AdapterFileError.at(path, "is there and is none of A1111's. Remove it first.")
     return cast("dict[str, object]", found)

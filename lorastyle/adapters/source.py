@@ -63,7 +63,7 @@ def open_sources(path: str | os.PathLike[str]) -> list[Source]:
 def _weights(folder: Path) -> Path:
     file = folder / WEIGHTS
     if not file.exists() and (folder / "adapter_model.bin").exists():
-        raise AdapterFileError(f"{folder}: its weights, adapter_model.bin, are a pickle. {PICKLE_ADVICE}")
+        raise AdapterFileError.at(folder, f"its weights, adapter_model.bin, are a pickle. {PICKLE_ADVICE}")
     return file
 
 
@@ -74,14 +74,14 @@ def _open(file: Path, component: str | None) -> Source:
         return Source(file, header, header.metadata, component)
     try:
         if config.stat().st_size > _MOST_CONFIG_BYTES:
-            raise AdapterFileError(f"{config}: more than {_MOST_CONFIG_BYTES:,} bytes are none of peft's.")
+            raise AdapterFileError.at(config, f"more than {_MOST_CONFIG_BYTES:,} bytes are none of peft's.")
         text = config.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AdapterFileError(f"{config}: cannot be read ({error}).") from error
+        raise AdapterFileError.at(config, f"cannot be read ({error}).") from error
     try:
         check_config(text)
     except AdapterFileError as error:
-        raise AdapterFileError(f"{file.parent}: {error}") from error
+        raise AdapterFileError.at(file.parent, str(error)) from error
     return Source(file, header, {**header.metadata, CONFIG: text}, component)
 
 
@@ -102,7 +102,7 @@ def model_hash(path: str | os.PathLike[str]) -> str:
                 while block := file.read(_BLOCK):
                     digest.update(block)
         except OSError as error:
-            raise AdapterFileError(f"{source.path}: cannot be read ({error.strerror or error}).") from error
+            raise AdapterFileError.at(source.path, f"cannot be read ({error.strerror or error}).") from error
     return digest.hexdigest()
 
 
@@ -117,7 +117,7 @@ def content_hash(path: str | os.PathLike[str]) -> str:
         try:
             digest.update(f"{source.component}: {file_hash(source.path)} ".encode())
         except OSError as error:
-            raise AdapterFileError(f"{source.path}: cannot be read ({error.strerror or error}).") from error
+            raise AdapterFileError.at(source.path, f"cannot be read ({error.strerror or error}).") from error
         digest.update(repr(source.metadata.get(CONFIG)).encode())
     return digest.hexdigest()
 

@@ -119,7 +119,7 @@ class _Files:
             try:
                 found = path, file_hash(Path(path).expanduser())[:12]
             except OSError as error:
-                found = PictureError(f"{name}: the picture cannot be read ({error.strerror or error}).")
+                found = PictureError.at(name, f"the picture cannot be read ({error.strerror or error}).")
             self._pictures[name] = found
         if isinstance(found, LorastyleError):
             raise found

@@ -80,4 +80,4 @@ def _picture(path: Path) -> Image.Image:
     try:
         return open_picture(path).image
     except Unusable as error:
-        raise PictureError(f"{path}: {error}.") from error
+        raise PictureError.at(path, f"{error}.") from error

@@ -109,7 +109,6 @@ def generate(
         read_settings,
         with_tags_read,
     )
-    from lorastyle.library import find_adapter
 
     width, height = parse_size(size)
     if names_one_file(out) and number != 1:
@@ -154,7 +153,7 @@ def generate(
         request = replace(request, adapters=tuple(fetched(use) for use in request.adapters))
     check_out(out)
     try:
-        files = [find_adapter(use.name, use.hash) for use in request.adapters]  # before anything slow
+        files = [use.find() for use in request.adapters]  # before anything slow
     except AdapterError as error:
         hint = " Name others with -a, or draw without it: --skip-missing." if like and not adapter else ""
         raise AdapterError(f"{error}{hint}") from error

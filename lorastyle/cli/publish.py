@@ -92,7 +92,9 @@ def _adapter(source: Path) -> tuple[Path, list[Path]]:
     found = sorted(source.glob("*.safetensors"))
     if len(found) != 1:
         there = ", ".join(file.name for file in found[:10]) or "none"
-        raise AdapterError(f"{source}: one adapter is published at a time; there is: {there}. Name its file.")
+        raise AdapterError.at(
+            source, f"one adapter is published at a time; there is: {there}. Name its file."
+        )
     pictures = [file for file in sorted(source.iterdir()) if file.suffix.lower() in SUFFIXES]
     return found[0], [file for file in pictures if not file.name.endswith(SHEET)]
 

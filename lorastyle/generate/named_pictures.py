@@ -19,11 +19,11 @@ def read_picture(name: str, background: str = "white") -> Opened:
     """
     path = expanded(name)
     if not path.exists():
-        raise PictureError(f"{name}: no such picture.")
+        raise PictureError.at(name, "no such picture.")
     try:
         return open_picture(path, background)
     except Unusable as error:
-        raise PictureError(f"{name} cannot be read: {error}.") from error
+        raise PictureError.at(name, f"cannot be read: {error}.") from error
 
 
 def read_mask(name: str) -> tuple[Image.Image, str]:
@@ -36,9 +36,10 @@ def read_mask(name: str) -> tuple[Image.Image, str]:
     alpha = 255 - (np.asarray(on_white.image, int) - np.asarray(on_black.image, int)).max(-1)
     shown = alpha if alpha.min() < 255 else np.asarray(on_white.image.convert("L"))
     if shown.max() == 0:
-        raise PictureError(
-            f"{name}: the mask is all black. What is white (or not transparent) is meant by it: paint that "
-            "part white."
+        raise PictureError.at(
+            name,
+            "the mask is all black. What is white (or not transparent) is meant by it: paint that "
+            "part white.",
         )
     return Image.fromarray(shown.astype(np.uint8)), on_white.sha256
 

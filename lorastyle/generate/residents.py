@@ -20,7 +20,6 @@ from lorastyle.adapters import (
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import BaseMismatchError, ConfigError, shortened
-from lorastyle.library import find_adapter
 from lorastyle.notes import note
 
 from .fields import field_of
@@ -111,7 +110,7 @@ class Residents:
         Raises:
             AdapterError, ConfigError: as `use`.
         """
-        files = {use: _File.of(find_adapter(use.name, use.hash)) for uses in requests for use in uses}
+        files = {use: _File.of(use.find()) for uses in requests for use in uses}
         for file in files.values():
             if file not in self._contents:
                 refuse_other_family(file.path, self._base.family, self._base.name)

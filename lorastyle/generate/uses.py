@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, cast
 
 from lorastyle.adapters import BlockWeights
-from lorastyle.errors import ConfigError, is_unicode, near_miss, shortened
+from lorastyle.errors import AdapterError, ConfigError, is_unicode, near_miss, shortened
+from lorastyle.library import find_adapter
 
 from .region import Region
 from .schedule import Schedule
@@ -57,6 +59,8 @@ class AdapterUse:
     """Experimental: words of the prompt, such as "cat"; it acts where the picture attends to them."""
     mask_hash: str | None = None
     """First 12 hex digits of that picture's sha256, recorded when a picture is drawn."""
+    file: Path | None = field(default=None, repr=False)
+    """Where its file is, for whoever knows; `name` is then only what it is called. Never recorded."""
 
     def __post_init__(self) -> None:
         problems = use_problems({f.name: getattr(self, f.name) for f in fields(self)})
@@ -106,7 +110,7 @@ class AdapterUse:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> AdapterUse:
         """The inverse of `to_dict`; unknown keys are errors."""
-        allowed = [f.name for f in fields(cls)]
+        allowed = [f.name for f in fields(cls) if f.name != "file"]
         problems = [
             f"adapters: unknown key {shortened(key)}.{near_miss(str(key)[:100], allowed)} "
             f"Allowed are {', '.join(allowed)}."
@@ -116,6 +120,18 @@ class AdapterUse:
         if problems:
             raise ConfigError(problems)
         return cls(**cast("dict[str, Any]", values))
+
+    def find(self) -> Path:
+        """Its file: the one that is known, else what the name means here.
+
+        Raises:
+            AdapterError: there is none.
+        """
+        if self.file is None:
+            return find_adapter(self.name, self.hash)
+        if not self.file.exists():
+            raise AdapterError.at(self.file, "the adapter is no longer there.")
+        return self.file
 
     def to_dict(self) -> dict[str, object]:
         """Plain values; hashes only where they are known, options only where they are used."""

@@ -217,7 +217,7 @@ def _pixels(path: Path) -> bytes:
     try:
         picture = open_picture(path).image.convert("RGB")
     except (OSError, Unusable) as error:
-        raise PictureError(f"{path}: the picture cannot be read ({error}).") from error
+        raise PictureError.at(path, f"the picture cannot be read ({error}).") from error
     picture.thumbnail((_MOST_SIDE, _MOST_SIDE))
     picture.info.clear()
     data = io.BytesIO()

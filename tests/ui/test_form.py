@@ -32,7 +32,7 @@ def test_fields_become_a_request_and_come_back() -> None:
         adapters=(("cat", Row(True, -0.5)), ("ink", Row(False, 1.0))),
     )  # fmt: skip
     request = form.request(CARDS, BASE)
-    assert request.adapters == (AdapterUse("/library/cat.safetensors", -0.5),)  # the other one is off
+    assert request.adapters == (AdapterUse("cat", -0.5, file=CARDS["cat"].path),)  # the other one is off
     assert (request.prompt, request.seed, request.number, request.guidance) == ("a cat", 7, 2, 3.5)
     back, remarks = Form.of(request, [("cat", Row(True, -0.5))], BASE)
     assert remarks == []
@@ -133,11 +133,12 @@ def test_a_trigger_is_put_in_once(prompt: str, result: str) -> None:
 )
 def test_the_command_draws_the_same_picture(prompt: str) -> None:
     request = GenerateRequest(
-        prompt, negative_prompt="-rain", adapters=(AdapterUse("/a/my ink.safetensors", -0.5),), seed=7,
+        prompt, negative_prompt="-rain", seed=7,
+        adapters=(AdapterUse("ink-2", -0.5, file=Path("/a/my ink.safetensors")),),
         width=64, height=128, steps=9, guidance=3.5, guidance_rescale=0.5, clip_skip=2, scheduler="euler a",
         hires=1.5, hires_strength=0.3, number=2,
     )  # fmt: skip
-    line = command_line(request, {"/a/my ink.safetensors": "my ink"}, base="-odd")
+    line = command_line(request, {Path("/a/my ink.safetensors"): "my ink"}, base="-odd")
     assert shlex.split(line)[:2] == ["lorastyle", "generate"]
     app = App()
     app.command(generate, name="generate")

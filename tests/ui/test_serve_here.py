@@ -23,10 +23,8 @@ from tests.tiny import tiny_pipeline
 from tests.train.running import make_pictures
 
 ENVIRONMENT = (
-    "GRADIO_TEMP_DIR",
-    "GRADIO_EXAMPLES_CACHE",
-    "GRADIO_ANALYTICS_ENABLED",
-    "HF_HUB_DISABLE_TELEMETRY",
+    *("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE"),
+    *("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"),
 )
 
 
@@ -46,9 +44,7 @@ def test_a_base_and_a_memory_mode_of_this_folder_are_trained_with(
     here: Path, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
     asked: list[tuple[TrainConfig, dict[str, Any]]] = []
-    page = SimpleNamespace(
-        local_url="http://127.0.0.1:1/", share_url=None, server=SimpleNamespace(), close=lambda verbose: None
-    )
+    page = SimpleNamespace(local_url="http://x/", share_url=None, server=SimpleNamespace(), close=dict)
     state = (os.getcwd(), tempfile.gettempdir(), list(warnings.filters), warnings.showwarning)
 
     def launch(options: Options, studio: Any, trainings: Trainings, visitors: Any) -> Any:
@@ -59,7 +55,11 @@ def test_a_base_and_a_memory_mode_of_this_folder_are_trained_with(
         return page
 
     monkeypatch.setattr(import_module("lorastyle.ui.serve"), "launch", launch)
-    monkeypatch.setattr(trainings_module, "launch", lambda config, **more: asked.append((config, more)))
+
+    def launch_training(config: TrainConfig, **more: Any) -> None:
+        asked.append((config, more))
+
+    monkeypatch.setattr(trainings_module, "launch", launch_training)
     monkeypatch.setenv("LORASTYLE_AUTH", "me:secret")
     try:
         serve_page(Options(base=base), lambda address, shared: None)

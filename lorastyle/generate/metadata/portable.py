@@ -55,12 +55,12 @@ def _adapters(uses: tuple[AdapterUse, ...]) -> tuple[AdapterUse, ...]:
     taken: set[str] = set()
     named: list[AdapterUse] = []
     for use in uses:
-        on_hub = HubAdapter.parse(use.name) is not None and not os.path.exists(use.name)
+        on_hub = use.file is None and HubAdapter.parse(use.name) is not None and not os.path.exists(use.name)
         stem = name = use.name if on_hub else adapter_name(use.name)
         number = 1
         while name in taken:
             number += 1
             name = f"{stem}-{number}"
         taken.add(name)
-        named.append(replace(use, name=name, mask=_portable_mask(use)))
+        named.append(replace(use, name=name, mask=_portable_mask(use), file=None))
     return tuple(named)

@@ -79,11 +79,10 @@ def save_picture(
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise PictureError(
-            f"{path} cannot be written ({error.strerror or error}). Choose another folder."
-        ) from error
+        why = f"cannot be written ({error.strerror or error}). Choose another folder."
+        raise PictureError.at(path, why) from error
     except ValueError as error:  # a WebP has at most 16,383 pixels a side
-        raise PictureError(f"{path} cannot be written ({error}). Save it as a .png.") from error
+        raise PictureError.at(path, f"cannot be written ({error}). Save it as a .png.") from error
 
 
 def check_picture_name(path: Path, quality: int | None = None) -> None:

@@ -71,9 +71,9 @@ def _read(source: Source) -> Recorded:
         return _understand(read_texts(source))
     except ConfigError as error:
         problems = "; ".join(error.problems[:5])
-        raise PictureError(f"{name_of(source)}: the request in it cannot be used. {problems}") from error
+        raise PictureError.at(name_of(source), f"the request in it cannot be used. {problems}") from error
     except LorastyleError as error:
-        raise PictureError(f"{name_of(source)}: {error}") from error
+        raise PictureError.at(name_of(source), str(error)) from error
 
 
 def _understand(texts: Mapping[str, str]) -> Recorded:
