@@ -23,13 +23,14 @@ from lorastyle.notes import note
 
 from .canvas import load_canvas, picture_size, strength_for
 from .claims import with_claims_read
+from .conditioning import Script
 from .confinement import Confinement
 from .drawing import Drawing
 from .hires import hires_pass
 from .levels import to_image
 from .modes import check_mode, fuses
 from .preview import OnPreview, Previews
-from .readings import Readings, Words
+from .readings import Readings
 from .request import HIRES_STRENGTH, GenerateRequest
 from .residents import Residents
 from .schedulers import name_of
@@ -55,7 +56,7 @@ class _Job:
 
     number: int
     request: GenerateRequest
-    words: Words
+    words: Script
     scales: Mapping[str, float | Mapping[str, float]]
 
 
@@ -228,7 +229,7 @@ class Engine:
         """One batch, each sample with its own scales; where memory does not suffice, its halves."""
         request = jobs[0].request
         guided = cast(float, request.guidance) > 1
-        words = Words.cat([job.words for job in jobs])
+        words = Script.cat([job.words for job in jobs])
         try:
             with self.bank.rows([job.scales for job in jobs] * (2 if guided else 1)):
                 seeds = [cast(int, job.request.seed) for job in jobs]
@@ -320,24 +321,26 @@ class Engine:
             request = replace(request, init_hash=canvas.init_hash, mask_hash=canvas.mask_hash)
         start = canvas and canvas.start(self.base, cast(float, request.strength))
         hires = hires_pass(request, self.base, canvas)
-        guided = cast(float, request.guidance) > 1
+        sides = words.first.sides(cast(float, request.guidance))
         seeds = range(cast(int, request.seed), cast(int, request.seed) + request.number)
-        most = 1 if claims else max(1, self.batch_size // max(1, len(voices)))
+        most = max(1, self.batch_size // max(1, len(voices)) // len(words.first.wanted))
+        most = 1 if claims else most
         batches = [seeds[i : i + most] for i in range(0, len(seeds), most)]
         with self.bank.fused() if fuses(self.mode, self.base, self.bank, request) else nullcontext():
             for index, batch in enumerate(batches):
                 one = watch.batch(index, len(batches))
-                drawing = Drawing(self.base, request, words.repeat(len(batch)), batch, start, hires)
                 each = [reading.repeat(len(batch)) for reading in apart]
+                drawing = Drawing(
+                    self.base, request, words.repeat(len(batch)), batch, start, hires, apart=each
+                )
                 if voices:
                     rows = [scales for scales in voices.values() for _ in batch]
-                    drawing = replace(drawing, words=Words.cat(each), voices=len(voices))
-                    with self.bank.rows(rows * (2 if guided else 1)):
+                    drawing = replace(drawing, words=Script.cat(each), voices=len(voices), apart=())
+                    with self.bank.rows(rows * sides):
                         latents = self._denoise(drawing, one)
                 else:
-                    readings = [reading.asked(guided).tokens for reading in each]
                     parted = bool(fields or claims)
-                    confinement = Confinement(self.bank, fields, readings, claims) if parted else None
+                    confinement = Confinement(self.bank, fields, drawing.readings, claims) if parted else None
                     latents = self._denoise(drawing, one, confinement)
                 for seed, pixels in zip(batch, self.base.decode(latents), strict=True):
                     image = to_image(pixels)
@@ -379,5 +382,5 @@ def _batches(jobs: Sequence[_Job], most: int) -> list[list[_Job]]:
     """At most so many in one, with as many chunks of words each: filling up a prompt would change it."""
     by_words: dict[int, list[_Job]] = {}
     for job in jobs:
-        by_words.setdefault(job.words.wanted.tokens.shape[1], []).append(job)
+        by_words.setdefault(job.words.length, []).append(job)
     return [same[i : i + most] for same in by_words.values() for i in range(0, len(same), most)]

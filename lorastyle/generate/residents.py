@@ -24,6 +24,7 @@ from lorastyle.library import find_adapter
 from lorastyle.notes import note
 
 from .fields import field_of
+from .prompt_plan import is_plain
 from .request import GenerateRequest
 from .selection import Selection, Selections
 from .uses import AdapterUse
@@ -158,11 +159,17 @@ class Residents:
         """{adapter: which of the prompt's tokens claim it, (tokens,)}, for those in use of the last `bring`.
 
         Raises:
-            ConfigError: the words of one are not in the prompt.
+            ConfigError: the words of one are not in the prompt, or the prompt is not the same at every step.
         """
         claims: dict[str, Tensor] = {}
         for use, name in self._named(request.adapters):
             if use.words is not None and use.is_used:
+                if not is_plain(request.prompt):
+                    raise ConfigError(
+                        f'The adapter "{use.name}" is bound to the words "{use.words}", which works with one '
+                        "prompt for all steps only. Take AND, [from:to:when] and [a|b] out of the prompt, or "
+                        "confine the adapter with mask= instead."
+                    )
                 claims[name] = self._base.places(request.prompt, use.words)
                 if not claims[name].any():
                     raise ConfigError(
