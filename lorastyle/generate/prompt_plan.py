@@ -92,9 +92,9 @@ def _note_what_is_never_read(what: str, text: str, first: int, hires: Sequence[i
         late = edit.switch(first, None) >= first and all(edit.switch(n, first) >= n for n in hires)
         if late and (never := text_at(edit.after, first, first).strip()):
             note(
-                f"{what}: {shortened(never)} is never read. It was to come in at {edit.when}, and the image "
-                f"takes {first + sum(hires)} steps. A number with a point is a share of the steps, one "
-                "without is a step. Where brackets are text, write \\[ and \\]."
+                f"{what}: {shortened(never)} is not used: [...:{edit.when}] switches after the last of "
+                f"{first + sum(hires)} steps. A number with a decimal point is a share of the steps, a whole "
+                "number is a step. For brackets that are text, write \\[ and \\]."
             )
 
 
