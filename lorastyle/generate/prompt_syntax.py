@@ -19,6 +19,10 @@ _TOKEN = re.compile(r"(?:\\.|[^\\\[\]():|])+|.", re.DOTALL)
 _WHEN = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
 _AND = re.compile(r"\bAND\b")
 _WEIGHT = re.compile(r"\s*([+-]?(?:[0-9]+\.?|[0-9]*\.[0-9]+))\s*")
+_OPERATOR = re.compile(r"\b(?:AND|BREAK)\b")
+# what is an escape already; a backslash that would make one; a weight; a mark
+_BACKSLASH = re.compile(r"(\\[\\()\[\]])|\\(?=[:|])")
+_MARK = re.compile(rf"{_BACKSLASH.pattern}|(:\s*[+-]?[.\d]+\s*\))|[:|]")
 _CLOSES = {")": "(", "]": "["}
 
 
@@ -193,3 +197,13 @@ def compose(prompt: str) -> list[tuple[str, float]]:
         weight = float(found[1]) if found else 1.0
         weights[text] = weights.get(text, 0.0) + max(-MOST_WEIGHT, min(MOST_WEIGHT, weight))
     return list(weights.items())
+
+
+def as_words(text: str) -> str:
+    """The text that reads as this one does where only weights are known: with `AND`, `BREAK`, edits and
+    alternating words as words. Text encoders make no difference between capitals and small letters.
+    """
+    text = _OPERATOR.sub(lambda found: found[0].lower(), text)
+    if not any(True for _ in walk(parse(text))):
+        return _BACKSLASH.sub(lambda found: found[1] or "\\\\", text)
+    return _MARK.sub(lambda found: found[1] or found[2] or f"\\{found[0]}", text)

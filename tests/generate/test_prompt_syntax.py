@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from lorastyle.bases.emphasis import spans
 from lorastyle.errors import ConfigError
 from lorastyle.generate.prompt_plan import Plan, Texts, is_plain
-from lorastyle.generate.prompt_syntax import compose, parse, schedule
+from lorastyle.generate.prompt_syntax import as_words, compose, parse, schedule
 from lorastyle.notes import collecting
 
 
@@ -181,6 +182,25 @@ def test_edits_nest_however_deep() -> None:
         (2, "[" * 1_999 + "b" + "]" * 1_999),
     ]
     assert parse("[a:b:1]") != parse("[a:b:2]")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "weights"),
+    [
+        ("a CAT AND a BREAK b", [("a CAT and a break b", 1.0)]),
+        ("[a:b:0.5]", [("a:b:0.5", 0.909)]),
+        ("[a|b] (c:1.3)", [("a|b", 0.909), (" ", 1.0), ("c", 1.3)]),
+        ("[(a:1.3):b|c:2] 10:30", [("a", 1.182), (":b|c:2", 0.909), (" 10:30", 1.0)]),
+        ("[[a|b]:(c: 1.2 ):3]", [("a|b", 0.826), (":", 0.909), ("c", 1.091), (":3", 0.909)]),
+        (r"a\:b [c:d:2]", [(r"a\:b ", 1.0), ("c:d:2", 0.909)]),
+        (r"a\:b \[c:2\]", [(r"a\:b [c:2]", 1.0)]),
+        ("a [b] 10:30 x|y", [("a ", 1.0), ("b", 0.909), (" 10:30 x|y", 1.0)]),
+    ],
+)
+def test_operators_as_words(prompt: str, weights: list[tuple[str, float]]) -> None:
+    words = as_words(prompt)
+    assert is_plain(words)
+    assert [(span.text, round(span.weight, 3)) for span in spans(words)] == weights
 
 
 def test_a_plan_has_the_texts_of_each_step() -> None:
