@@ -100,6 +100,32 @@ def test_what_is_read_at_which_call(
     assert " ".join(read_as(engine, embeds, TEXTS) for embeds in calls) == expected
 
 
+@pytest.mark.parametrize("prompt", ["a cat", "a [cat] (dog:1.3) at 10:30, and [x:y] a|b", "cat " * 40])
+@pytest.mark.parametrize("guidance", [3.0, 1.0])
+def test_without_operators_the_base_is_asked_what_it_reads(
+    engine: Engine, calls: list[PromptEmbeds], prompt: str, guidance: float
+) -> None:
+    """The same embeddings, once encoded, in one batch of two: the same bytes as ever."""
+    pixels(engine, prompt, guidance=guidance)
+    with torch.no_grad():
+        wanted, unwanted = engine.base.read([prompt], ["rain"])
+        if guidance == 1:
+            wanted, _ = engine.base.read([prompt], [""])
+    expected = torch.cat([unwanted.tokens, wanted.tokens]) if guidance > 1 else wanted.tokens
+    assert len(calls) == 4 and all(embeds is calls[0] for embeds in calls)
+    assert torch.equal(calls[0].tokens, expected)
+
+
+def test_k_lora_chooses_by_step_whatever_is_read(
+    engine: Engine, calls: list[PromptEmbeds], cat: AdapterUse, make_adapter: MakeAdapter
+) -> None:
+    style = AdapterUse(str(make_adapter("style", seed=1)), te=0.0)
+    uses = {"adapters": (replace(cat, te=0.0), style), "combine": "k-lora"}
+    edited = pixels(engine, "a [cat:dog:0.5]", **uses)
+    assert " ".join(read_as(engine, embeds, TEXTS) for embeds in calls) == "-a -a -b -b"
+    assert apart(edited, pixels(engine, "a [cat:dog:0.5]")) > 4
+
+
 def test_shares_are_of_the_steps_that_are_taken(engine: Engine, calls: list[PromptEmbeds], init: str) -> None:
     pixels(engine, "a [cat:dog:0.5]", init=init, strength=0.5)
     assert " ".join(read_as(engine, embeds, TEXTS) for embeds in calls) == "-a -b"
@@ -247,7 +273,8 @@ def test_other_ways_of_drawing(
     composite = pixels(engine, prompt, **both)
     one = pixels(engine, prompt, adapters=(cat,), combine="composite")
     assert apart(one, plain) == 0 and apart(composite, plain) > 4
-    for changes in (both, {"adapters": (replace(cat, mask="left"),)}, {"init": init}):
+    masked = {"adapters": (replace(cat, mask="left"),), "hires": 1.5}
+    for changes in (both, masked, {"init": init}):
         request = replace(REQUEST, prompt=prompt, number=2, **changes)
         for i, picture in enumerate(engine.generate(request)):
             alone = pixels_of(engine, replace(request, seed=7 + i, number=1))
