@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 import torch
 
-from lorastyle.bases import MemoryMode, StableDiffusion, activations, autoencoder_bytes, weight_bytes
+from lorastyle.bases import (
+    MemoryMode,
+    StableDiffusion,
+    activations,
+    autoencoder_bytes,
+    host_cores,
+    weight_bytes,
+)
 
 
 def memory(
@@ -55,7 +61,7 @@ def seconds_per_picture(
     """
     work = parameters * latent_pixels / (17e6 * 256) / 46
     slower = 3.0 if dtype == torch.float32 else 1.0
-    faster = 150.0 if device.type == "cuda" else max(1, os.cpu_count() or 2) / 2
+    faster = 150.0 if device.type == "cuda" else host_cores() / 2
     return 0.028 + work * slower / faster
 
 

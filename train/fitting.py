@@ -20,7 +20,7 @@ from lorastyle.pictures import Unusable
 
 from .batches import Batches, Picture
 from .cache import LatentCache
-from .checkpoint import check_recipe, load_checkpoint
+from .checkpoint import Checkpoint, check_recipe, load_checkpoint
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import Begun, Finished, FitResult, Listener, PlanReady, Preparing, SampleDrawn, Warned
@@ -31,11 +31,11 @@ from .modes import (
     checkpointing,
     own_random_state,
     quick_attention,
-    told_disk_errors,
     told_short_memory,
     training,
 )
 from .objective import Objective
+from .os_errors import FULL, TOO_MANY_FILES, translate_os_errors
 from .pictures import framing, load_pixels
 from .plan import Plan, make_plan
 from .prior import class_images, model_key
@@ -60,7 +60,8 @@ def fit(
     Args:
         base: a loaded base; None loads `config.base`.
         on_event: called with what happens (see `lorastyle.train.events`), in this thread.
-        resume: go on from the checkpoint in the run's folder. More steps than before are fine.
+        resume: go on from the checkpoint in the run's folder. More steps than before are fine. Where there is
+            no checkpoint yet, the training starts at step 0, and a `Warned` event says so.
 
     Raises:
         ConfigError, DatasetError, BaseError, TargetError: before anything is trained.
@@ -78,7 +79,7 @@ def fit(
             base.placement.arrange(plan.memory)
         run = RunFolder(plan.out)
         with run.claimed(), Journal.kept(run, plan, resume) as journal:
-            with stop.watching(run.stop, journal), own_random_state(base), told_disk_errors(run):
+            with stop.watching(run.stop, journal), own_random_state(base), translate_os_errors(run, stop):
                 with told_short_memory(plan):
                     result = _fit(config, plan, base, dataset, run, stop, resume, started)
             journal(Finished(result))  # while the lock is held: without an end, the run was killed
@@ -99,7 +100,7 @@ def _fit(
     objective = Objective(base.alphas_cumprod, base.prediction_type, plan.min_snr_gamma, plan.prior)
     prompts = [sample.prompt for sample in dataset.used]
     recipe = recipe_of(plan, base, {s.name: _hash(s.name, s.path) for s in dataset.used}, prompts)
-    checkpoint = load_checkpoint(run.checkpoint) if resume else None
+    checkpoint = _checkpoint(run, stop) if resume else None
     if checkpoint is not None:
         check_recipe(checkpoint, recipe)
         if checkpoint.step > plan.steps:
@@ -217,10 +218,21 @@ def _finish(
     return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
 
 
+def _checkpoint(run: RunFolder, stop: Stop) -> Checkpoint | None:
+    """What a run resumes from. A run that was stopped before its first checkpoint starts at step 0."""
+    try:
+        return load_checkpoint(run.checkpoint)
+    except FileNotFoundError:
+        stop.emit(Warned(f"There is no checkpoint in {run.path} yet: the training starts at step 0."))
+        return None
+
+
 def _hash(name: str, path: Path) -> str:
     try:
         return file_hash(path)
     except OSError as error:
+        if error.errno in TOO_MANY_FILES:  # which says nothing of the picture
+            raise
         raise _gone(name, error) from error
 
 
@@ -275,6 +287,8 @@ def _encode(
         try:
             moments = cache.moments(path, transform, load)
         except (OSError, Unusable) as error:
+            if isinstance(error, OSError) and error.errno in (TOO_MANY_FILES | FULL):
+                raise  # which says nothing of the picture
             raise _gone(name, error) from error
         pictures.append(Picture(name, prompt, moments, is_class, time_ids))
         stop.emit(Preparing("encoding pictures", len(pictures), len(todo)))

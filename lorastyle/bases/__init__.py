@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .cache import cache_folder
 from .default import default_base, default_memory
+from .host import host_cores, host_memory
 
 if TYPE_CHECKING:
     from .hub import cached_folder, needs_download
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         rounded_modes,
         weight_bytes,
     )
+    from .out_of_memory import is_out_of_memory
     from .peek import Peeked, peek_base, peek_family
     from .pipelines import open_pipeline
     from .placement import Placement
@@ -73,6 +75,9 @@ __all__ = [
     "free_memory",
     "fuse_base",
     "gigabytes",
+    "host_cores",
+    "host_memory",
+    "is_out_of_memory",
     "listed",
     "load_base",
     "needs_download",
@@ -114,6 +119,7 @@ _LATE = {
     "free_memory": "needs",
     "fuse_base": "weights",
     "gigabytes": "needs",
+    "is_out_of_memory": "out_of_memory",
     "listed": "needs",
     "load_base": "load",
     "needs_download": "hub",

@@ -8,7 +8,6 @@ as autocast has it on CUDA.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from torch import nn
 
 from lorastyle.errors import BaseError
 
+from .host import host_memory
 from .memory import MODES, WHOLE, MemoryMode
 from .quantised import BYTES, has_bitsandbytes, linear_layers
 
@@ -89,12 +89,12 @@ class Attached:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a run may count on: free ones of a GPU, else three quarters of the machine's."""
+    """Bytes that a run may count on: the free ones of a GPU, else three quarters of what this process may use
+    of the machine's (see `host_memory`), whatever is free now.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if not hasattr(os, "sysconf"):
-        return 8 << 30  # a system that does not tell: assume a small machine
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+    return host_memory()[0] * 3 // 4
 
 
 def fits(wanted: int, free: int) -> bool:

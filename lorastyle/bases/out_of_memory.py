@@ -1,0 +1,22 @@
+"""Which errors say that memory ran out, a card's or the machine's."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+# of torch where it has no class of its own for it: on a CPU, and where a library of the card says so
+_TEXTS = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|std::bad_alloc"
+    r"|(?:CUBLAS|CUDNN|CUSOLVER|CUSPARSE|HIPBLAS|MIOPEN)_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out, so that the same work in smaller parts may succeed."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and _TEXTS.search(str(error)) is not None
