@@ -42,6 +42,7 @@ from .prior import class_images, model_key
 from .run import RunFolder
 from .stop import Stop
 from .trainable import load_trainable, trainable
+from .weights import WeightHashes
 
 
 def fit(
@@ -72,7 +73,8 @@ def fit(
     started = time.perf_counter()
     with Stop(on_event) as stop:
         dataset = scan(config)  # before anything slow: a wrong folder is told at once
-        base = load_trainable(config) if base is None else trainable(base)
+        # of a base that somebody else has, the weights may have been changed since it was loaded
+        given, base = base, load_trainable(config) if base is None else trainable(base)
         plan = make_plan(config, base, dataset)
         stop.emit(PlanReady(plan))
         if not base.placement.settled:
@@ -81,7 +83,8 @@ def fit(
         with run.claimed(), Journal.kept(run, plan, resume) as journal:
             with stop.watching(run.stop, journal), own_random_state(base), translate_os_errors(run, stop):
                 with told_short_memory(plan):
-                    result = _fit(config, plan, base, dataset, run, stop, resume, started)
+                    hashes = WeightHashes(base, base.files if given is None else None)
+                    result = _fit(config, plan, base, hashes, dataset, run, stop, resume, started)
             journal(Finished(result))  # while the lock is held: without an end, the run was killed
     stop.emit(Finished(result))
     return result
@@ -91,6 +94,7 @@ def _fit(
     config: TrainConfig,
     plan: Plan,
     base: StableDiffusion,
+    hashes: WeightHashes,
     dataset: Dataset,
     run: RunFolder,
     stop: Stop,
@@ -99,7 +103,7 @@ def _fit(
 ) -> FitResult:
     objective = Objective(base.alphas_cumprod, base.prediction_type, plan.min_snr_gamma, plan.prior)
     prompts = [sample.prompt for sample in dataset.used]
-    recipe = recipe_of(plan, base, {s.name: _hash(s.name, s.path) for s in dataset.used}, prompts)
+    recipe = recipe_of(plan, base, hashes, {s.name: _hash(s.name, s.path) for s in dataset.used}, prompts)
     checkpoint = _checkpoint(run, stop) if resume else None
     if checkpoint is not None:
         check_recipe(checkpoint, recipe)
@@ -110,8 +114,8 @@ def _fit(
             )
     # A finished adapter is not given up for one that was stopped half-way.
     keep = is_finished(plan.out)
-    of_class = _draw_class(plan, base, stop) if plan.prior else []
-    pictures = _encode(plan, base, dataset, of_class, stop)
+    of_class = _draw_class(plan, hashes, stop) if plan.prior else []
+    pictures = _encode(plan, hashes, dataset, of_class, stop)
 
     bank = AdapterBank(base.components)
     bank.create(
@@ -243,7 +247,7 @@ def _gone(name: str, error: Exception) -> TrainingError:
     )
 
 
-def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Path, str]]:
+def _draw_class(plan: Plan, hashes: WeightHashes, stop: Stop) -> list[tuple[Path, str]]:
     """Class pictures and their prompts, shared out evenly among the prompts."""
     found: list[tuple[Path, str]] = []
 
@@ -251,7 +255,7 @@ def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Pat
         stop.emit(Preparing("drawing class pictures", len(found) + done, plan.prior_images))
         return not stop.requested
 
-    model = model_key(base)
+    base, model = hashes.base, model_key(hashes)
     for i, prompt in enumerate(plan.prior_prompts[: plan.prior_images]):
         count = len(range(i, plan.prior_images, len(plan.prior_prompts)))
         files = class_images(
@@ -270,10 +274,10 @@ def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Pat
 
 
 def _encode(
-    plan: Plan, base: StableDiffusion, dataset: Dataset, of_class: Sequence[tuple[Path, str]], stop: Stop
+    plan: Plan, hashes: WeightHashes, dataset: Dataset, of_class: Sequence[tuple[Path, str]], stop: Stop
 ) -> list[Picture]:
     """Every picture's moments, from the cache or made now."""
-    cache = LatentCache(base)
+    cache = LatentCache(hashes.base, hashes=hashes)
     transform = f"{plan.resolution} on {plan.background}"
     todo = [(s.name, s.path, s.prompt, False, framing(s.size, plan.resolution)) for s in dataset.used]
     whole = framing((plan.resolution, plan.resolution), plan.resolution)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         rounded_modes,
         weight_bytes,
     )
-    from .out_of_memory import is_out_of_memory
+    from .out_of_memory import is_out_of_memory, release_memory
     from .peek import Peeked, peek_base, peek_family
     from .pipelines import open_pipeline
     from .placement import Placement
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .prompt_embeds import PromptEmbeds
     from .stable_diffusion import StableDiffusion
     from .stable_diffusion_xl import StableDiffusionXL
+    from .weight_files import WeightFiles
     from .weights import ExtractedFile, FusedBase, StoredBase, extract_adapter, fuse_base, open_stored
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "StableDiffusion",
     "StableDiffusionXL",
     "StoredBase",
+    "WeightFiles",
     "activations",
     "autoencoder_bytes",
     "cache_folder",
@@ -85,6 +87,7 @@ __all__ = [
     "open_stored",
     "peek_base",
     "peek_family",
+    "release_memory",
     "rounded_modes",
     "weight_bytes",
 ]
@@ -108,6 +111,7 @@ _LATE = {
     "StableDiffusion": "stable_diffusion",
     "StableDiffusionXL": "stable_diffusion_xl",
     "StoredBase": "weights",
+    "WeightFiles": "weight_files",
     "activations": "needs",
     "autoencoder_bytes": "needs",
     "cached_folder": "hub",
@@ -127,6 +131,7 @@ _LATE = {
     "open_stored": "weights",
     "peek_base": "peek",
     "peek_family": "peek",
+    "release_memory": "out_of_memory",
     "rounded_modes": "needs",
     "weight_bytes": "needs",
 }
