@@ -8,7 +8,7 @@ from pathlib import Path
 from lorastyle.errors import BaseError
 from lorastyle.hub import split_hub_id, why
 
-from .folder import inspect_folder
+from .folder import check_index, check_kind, inspect_folder
 from .hub_files import needed_files
 
 
@@ -37,8 +37,12 @@ def fetch(repo: str, revision: str | None, name: str) -> Path:
     try:
         info = api.model_info(repo, revision=revision, files_metadata=True)
         sizes = {item.rfilename: item.size or 0 for item in info.siblings or ()}
+        if kind := ((info.config or {}).get("diffusers") or {}).get("_class_name"):  # where the Hub knows it
+            check_kind(str(kind), name)
         wanted = needed_files(sizes, name)
         _check_room(sum(sizes[file] for file in wanted), name)
+        # a few hundred bytes, which say whether the gigabytes are worth fetching
+        check_index(Path(api.hf_hub_download(repo, "model_index.json", revision=revision)), name)
         return Path(api.snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except BaseError:
         raise

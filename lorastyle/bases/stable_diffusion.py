@@ -19,6 +19,7 @@ from .loaded_file import LoadedFile
 from .memory import WHOLE
 from .needs import MOST_PIXELS_WHOLE, PIXELS_AT_ONCE
 from .noise_schedule import noise_schedule
+from .pipeline_parts import check_parts
 from .placement import Placement
 from .precision import compute_dtype
 from .prompt_embeds import PromptEmbeds
@@ -65,6 +66,7 @@ class StableDiffusion:
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
     ) -> None:
+        check_parts(pipe, name)
         self.pipe: Any = pipe
         self.name = name
         self.family: str = family or family_from_width(int(pipe.unet.config.cross_attention_dim))
