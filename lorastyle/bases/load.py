@@ -49,7 +49,8 @@ def load_base(
             cache when it is there). None: `default_base()`.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the best there is.
         dtype: what the UNet computes in; None asks `compute_dtype`. The other parts stay float32.
-        memory: how it is kept, one of `MODES`; "auto" chooses what fits the device for drawing. None leaves
+        memory: how it is kept, one of `MODES`; "auto" chooses what fits the device for drawing. Either way,
+            `images_at_once` says how many images of the base's own size fit. None leaves
             the choice to `base.placement.arrange`; until then everything waits in the machine's memory.
         prediction_type: "epsilon" or "v_prediction", where you know better than the folder or the file.
 
@@ -85,7 +86,10 @@ def load_base(
         base = open_pipeline(pipe, name=name, family=family, dtype=dtype, device=target)
         base.file, base.files = file, files
         if memory is not None:
-            base.placement.arrange(choose_for_drawing(base).mode if memory == AUTO else memory)
+            # before anything is moved: the weights count as what is still to be placed
+            choice = choose_for_drawing(base, mode=None if memory == AUTO else memory)
+            base.images_at_once = choice.pictures
+            base.placement.arrange(choice.mode)
     return base
 
 

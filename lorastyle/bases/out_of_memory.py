@@ -20,7 +20,8 @@ _TEXTS = re.compile(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, so that the same work in smaller parts may succeed."""
-    if isinstance(error, MemoryError):
+    # torch's class by its name: torch need not be imported for this
+    if isinstance(error, MemoryError) or any(c.__name__ == "OutOfMemoryError" for c in type(error).__mro__):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM

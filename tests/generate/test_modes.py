@@ -60,8 +60,8 @@ def test_the_same_picture_by_both_ways(engine: Engine, cat: AdapterUse, fusings:
     ("change", "pays"),
     [
         ({}, True),
-        ({"steps": modes.FEWEST_STEPS - 1}, False),
-        ({"number": 3, "steps": modes.FEWEST_STEPS - 1}, False),  # each as if it were drawn alone
+        ({"steps": modes.FEWEST_CALLS - 1}, False),
+        ({"number": 3, "steps": modes.FEWEST_CALLS - 1}, False),  # each as if it were drawn alone
         ({"adapters": ()}, False),
         ({"stop": 0.5}, False),
         ({"mask": "left"}, False),

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 
 from lorastyle.bases import StableDiffusion, is_out_of_memory
@@ -156,6 +157,7 @@ def test_a_damaged_checkpoint_is_still_refused(base: StableDiffusion, images: Pa
         (MemoryError(), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"), True),
+        (torch.OutOfMemoryError("full"), True),
         (RuntimeError("CUDA error: out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
