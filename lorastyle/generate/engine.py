@@ -55,7 +55,7 @@ class Engine:
         bank: a bank that is attached to `base` already, such as the one in training; its own adapters stay as
             they are, and act on every request. None attaches a new one.
         batch_size: how many pictures of a request are drawn at once; None is as many as `load_base` found to
-            fit, up to 4. Where memory runs out, fewer are.
+            fit, up to 4. Where memory runs out, it is fewer.
         keep_bytes: how much the adapters of requests may fill while they stay attached, by the sizes of
             their files. Those in use stay whatever they fill.
         preview_decoder: what makes previews: a tiny autoencoder's folder or Hub id, or "linear"; see
@@ -63,8 +63,7 @@ class Engine:
         mode: "bank" draws with adapters beside the weights, "fused" adds them to the weights for each
             request, and "auto" does so where it is quicker and the same picture; see `modes`.
 
-    Threads may share an engine: one batch is drawn at a time, and requests take turns batch by batch. The
-    engine is free while `on_picture` is called.
+    Threads may share an engine: requests take turns, batch by batch.
 
     Raises:
         AdapterError: `bank` is None and `base` has a bank attached already.
@@ -81,8 +80,7 @@ class Engine:
         preview_decoder: str | None = None,
         mode: str = "auto",
     ) -> None:
-        if batch_size is None:
-            batch_size = base.images_at_once or IMAGES_AT_ONCE
+        batch_size = batch_size if batch_size is not None else base.images_at_once or IMAGES_AT_ONCE
         if batch_size < 1 or keep_bytes < 0:
             raise ConfigError(
                 f"batch_size is {batch_size} and keep_bytes {keep_bytes}; at least 1 and 0 are needed."
@@ -115,15 +113,16 @@ class Engine:
         Args:
             request: what to draw.
             on_step: called as (steps done, steps in all) over the whole request.
-            on_picture: called with each picture as soon as its batch is done.
+            on_picture: called with each picture as soon as its batch is done, in this thread; the engine is
+                free meanwhile.
             on_preview: called now and then with what the pictures of the running batch look like so far, in
-                their order, 512 pixels a side or less. It changes nothing of what is drawn.
+                order, 512 pixels a side or less. It changes nothing of what is drawn.
             stop: once set, by whatever thread, drawing ends within a step, and a request that waits for its
                 turn waits no longer. A batch that is not finished is dropped; a decoded one is returned.
 
         Raises:
-            ConfigError: the request names another base than this engine's, or more steps than its scheduler
-                has; or a callback draws with the engine that called it.
+            ConfigError: another base than this engine's, too many steps for its scheduler, or a callback that
+                draws with the engine that called it.
             AdapterError: an adapter is not found, damaged, or made for another family.
             BaseError: numbers that are not finite; or one picture alone does not fit the memory, which is a
                 torch.OutOfMemoryError too.
