@@ -30,15 +30,23 @@ CODE_VERSION = "2"
 class LatentCache:
     """Moments of picture files, from the cache folder or made now.
 
+    Args:
+        keep: write those that are made now, for the next time.
+
     Attributes:
         made, reused: how many were encoded now, how many were found.
         unwritable: why moments could not be kept on disk (training goes on without), or None.
     """
 
     def __init__(
-        self, base: StableDiffusion, folder: Path | None = None, hashes: WeightHashes | None = None
+        self,
+        base: StableDiffusion,
+        folder: Path | None = None,
+        hashes: WeightHashes | None = None,
+        *,
+        keep: bool = True,
     ) -> None:
-        self._base = base
+        self._base, self._keep = base, keep
         self._folder = (folder or cache_folder()) / "latents"
         self._model = f"{(hashes or WeightHashes(base))['vae']} {base.dtype}"
         self.made = self.reused = 0
@@ -71,7 +79,8 @@ class LatentCache:
                 "--precision float32, or take the picture out of the folder if it is the only one."
             )
         self.made += 1
-        self._write(path, moments)
+        if self._keep:
+            self._write(path, moments)
         return moments
 
     def _write(self, path: Path, moments: Tensor) -> None:

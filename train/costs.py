@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import torch
 
+from lorastyle.adapters import megabytes as megabytes
 from lorastyle.bases import (
     MemoryMode,
     StableDiffusion,
@@ -63,11 +64,6 @@ def seconds_per_picture(
     slower = 3.0 if dtype == torch.float32 else 1.0
     faster = 150.0 if device.type == "cuda" else host_cores() / 2
     return 0.028 + work * slower / faster
-
-
-def megabytes(count: int) -> str:
-    """ "37.7 MB", "2.1 GB"."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def minutes(seconds: float) -> str:

@@ -75,7 +75,7 @@ def fit(
         dataset = scan(config)  # before anything slow: a wrong folder is told at once
         # of a base that somebody else has, the weights may have been changed since it was loaded
         given, base = base, load_trainable(config) if base is None else trainable(base)
-        plan = make_plan(config, base, dataset)
+        plan = make_plan(config, base, dataset, resume=resume)
         stop.emit(PlanReady(plan))
         if not base.placement.settled:
             base.placement.arrange(plan.memory)
@@ -277,7 +277,7 @@ def _encode(
     plan: Plan, hashes: WeightHashes, dataset: Dataset, of_class: Sequence[tuple[Path, str]], stop: Stop
 ) -> list[Picture]:
     """Every picture's moments, from the cache or made now."""
-    cache = LatentCache(hashes.base, hashes=hashes)
+    cache = LatentCache(hashes.base, hashes=hashes, keep=plan.keep_latents)
     transform = f"{plan.resolution} on {plan.background}"
     todo = [(s.name, s.path, s.prompt, False, framing(s.size, plan.resolution)) for s in dataset.used]
     whole = framing((plan.resolution, plan.resolution), plan.resolution)

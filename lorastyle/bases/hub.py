@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from lorastyle.adapters import existing_parent, lack_of_space
 from lorastyle.errors import BaseError
 from lorastyle.hub import split_hub_id, why
 
@@ -82,12 +82,8 @@ def _is_whole(folder: Path, name: str) -> bool:
 def _check_room(size: int, name: str) -> None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    place = Path(HF_HUB_CACHE)
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if size > free:
+    if (lack := lack_of_space({Path(HF_HUB_CACHE): size})) is not None:
         raise BaseError(
-            f'The base "{name}" is a download of {size / 1e9:.1f} GB, and {place} has {free / 1e9:.1f} GB '
-            "left. Make room, or let HF_HOME name a folder on another disk."
+            f'The base "{name}" is a download of {size / 1e9:.1f} GB, and {existing_parent(lack.folder)} has '
+            f"{lack.free / 1e9:.1f} GB left. Make room, or let HF_HOME name a folder on another disk."
         )
