@@ -32,6 +32,6 @@ def check_picture_space(folder: Path, wanted: Iterable[tuple[GenerateRequest, st
     if (lack := lack_of_space({folder: round(needed)})) is not None:
         images = f"{count:,} image{'s' * (count != 1)}"
         raise PictureError(
-            f"There is too little disk space at {existing_parent(folder)} for {images}: {lack}. Free some, or "
-            "choose another --out."
+            f"There is too little disk space at {existing_parent(folder)} for {images}: {lack}. Free some, "
+            "or choose another --out."
         )
