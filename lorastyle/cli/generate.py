@@ -106,6 +106,7 @@ def generate(
         AdapterUse,
         GenerateRequest,
         check_picture_name,
+        check_picture_space,
         fetched,
         read_settings,
         with_tags_read,
@@ -154,6 +155,7 @@ def generate(
         request = with_tags_read(request)
         request = replace(request, adapters=tuple(fetched(use) for use in request.adapters))
     check_out(out)
+    check_picture_space(out, [(request, suffix)])
     try:
         files = [find_adapter(use.name, use.hash) for use in request.adapters]  # before anything slow
     except AdapterError as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lorastyle.adapters import (
@@ -67,6 +70,8 @@ class Residents:
         self._contents: dict[_File, str] = {}  # the hashes of all that files hold
         self._attached: dict[str, _Resident] = {}  # by content, in the order of last use
         self._of_use: dict[AdapterUse, str] = {}  # contents, of the last requests' uses with their hashes
+        self._held = Counter[str]()  # contents that requests which are not over need
+        self._holding = threading.Lock()
         self._by_step: dict[str, AdapterUse] = {}
         self._selection: Selection | None = None
         self._selections = Selections(bank, base)
@@ -125,6 +130,37 @@ class Residents:
         recorded = {use: self._recorded(use, self._attached[c].hash) for use, c in contents.items()}
         self._of_use = {recorded[use]: content for use, content in contents.items()}
         return [tuple(recorded[use] for use in uses) for uses in requests]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base computes."""
+        return self._base.device
+
+    @contextmanager
+    def bringing(
+        self, requests: Sequence[GenerateRequest]
+    ) -> Generator[tuple[list[GenerateRequest], Mapping[AdapterUse, str]]]:
+        """`bring` the adapters of requests, which stay attached for the length of a `with` block.
+
+        Yields:
+            The requests with the hashes of their adapters, and what `resume` takes.
+
+        Raises:
+            AdapterError, ConfigError: as `use`.
+        """
+        brought = self.bring([request.adapters for request in requests])
+        held = self._of_use
+        with self._holding:
+            self._held.update(held.values())
+        try:
+            yield [replace(r, adapters=uses) for r, uses in zip(requests, brought, strict=True)], held
+        finally:
+            with self._holding:
+                self._held.subtract(held.values())
+
+    def resume(self, held: Mapping[AdapterUse, str]) -> None:
+        """As after the `bringing` that yielded this, whatever was brought since."""
+        self._of_use = dict(held)
 
     def scales(self, uses: Sequence[AdapterUse]) -> dict[str, float | dict[str, float]]:
         """The scales of all that is attached, for these uses of the last `bring`: 0 for the others."""
@@ -245,6 +281,8 @@ class Residents:
 
     def _let_go(self, in_use: set[str]) -> None:
         filled = sum(resident.size for resident in self._attached.values())
+        with self._holding:
+            in_use = in_use | {content for content, count in self._held.items() if count > 0}
         for content in [content for content in self._attached if content not in in_use]:
             if filled <= self._keep:
                 break
