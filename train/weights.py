@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,8 @@ def weights_hash(module: nn.Module) -> str:
 
 def raw_bytes(value: Tensor) -> memoryview:
     """A tensor's bytes, without a copy where it is on the CPU."""
-    return memoryview(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    flat: Any = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return memoryview(flat)
 
 
 class WeightHashes:

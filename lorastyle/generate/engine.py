@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -16,14 +15,12 @@ from torch import Tensor
 from lorastyle.bank import AdapterBank, AttentionMaps, attach
 from lorastyle.bases import IMAGES_AT_ONCE, StableDiffusion
 from lorastyle.errors import ConfigError
-from lorastyle.notes import note
 
 from .batches import BatchSizes, in_batches
-from .canvas import load_canvas, picture_size, strength_for
-from .claims import with_claims_read
+from .canvas import load_canvas
+from .completing import complete
 from .conditioning import Script
 from .confinement import Confinement
-from .distilled import distilled
 from .drawing import Drawing
 from .hires import hires_pass
 from .jobs import Job, alike_in_length, jobs_of
@@ -32,9 +29,8 @@ from .modes import check_mode, fuses
 from .picture import Picture
 from .preview import OnPreview, Previews
 from .readings import Readings
-from .request import HIRES_STRENGTH, GenerateRequest
+from .request import GenerateRequest
 from .residents import Residents
-from .schedulers import name_of
 from .setting import RequestSetting
 from .sketchers import Sketcher, make_sketcher
 from .together import together
@@ -131,7 +127,7 @@ class Engine:
         pictures: list[Picture] = []
         with self._turns.request(), ExitStack() as over, suppress(Stopped), torch.no_grad():
             with self._turns.first(RequestSetting(self._residents, self.bank), stop):
-                request = self._complete(request)
+                request = complete(request, self.base)
                 previews = None if on_preview is None else self._previews(on_preview)
                 with telling_size(self.base, request, self.mode):
                     (request,), held = over.enter_context(self._residents.bringing([request]))
@@ -171,7 +167,7 @@ class Engine:
         done: list[list[Picture]] = [[] for _ in requests]
         with self._turns.request(), ExitStack() as over, suppress(Stopped), torch.no_grad():
             with self._turns.first(RequestSetting(self._residents, self.bank), stop):
-                whole = [self._complete(request) for request in requests]
+                whole = [complete(request, self.base) for request in requests]
                 with telling_size(self.base, whole[0], self.mode) if whole else nullcontext():
                     whole, held = over.enter_context(self._residents.bringing(whole))
                 groups = together(whole, self._residents.low_rank)
@@ -273,52 +269,6 @@ class Engine:
         if self._sketch is None:  # made once: it takes a moment
             self._sketch = make_sketcher(self.base, self._preview_decoder)
         return Previews(self._sketch, on_preview, self.base.pixels_per_latent)
-
-    def _complete(self, request: GenerateRequest) -> GenerateRequest:
-        """The same request with nothing left open."""
-        if request.base not in (None, self.base.name):
-            raise ConfigError(
-                f'This engine draws with the base "{self.base.name}", the request names "{request.base}". '
-                f'Load that one: Engine(load_base("{request.base}")).'
-            )
-        request = with_claims_read(request)
-        width, height = picture_size(request, self.base.resolution)
-        own_scheduler, own_guidance = name_of(self.base.pipe.scheduler), self.base.guidance
-        if few_steps := distilled(request):
-            own_scheduler = "lcm"
-            if request.scheduler in (None, "lcm"):
-                own_guidance = 1.0
-            if request.scheduler is None and request.steps > 12:
-                note(
-                    f'The adapter "{few_steps}" is made for few steps: the scheduler is lcm, and 4 to 8 '
-                    f"steps are enough. This request asks for {request.steps}.",
-                    stacklevel=3,
-                )
-        return replace(
-            request,
-            seed=secrets.randbelow(2**32) if request.seed is None else request.seed,
-            guidance=own_guidance if request.guidance is None else request.guidance,
-            guidance_rescale=self.base.guidance_rescale
-            if request.guidance_rescale is None
-            else request.guidance_rescale,
-            width=width,
-            height=height,
-            strength=strength_for(request, self.base),
-            hires_strength=request.hires_strength or (None if request.hires == 1 else HIRES_STRENGTH),
-            scheduler=request.scheduler or own_scheduler,
-            base=self.base.name,
-            base_hash=self._base_hash(request.base_hash),
-        )
-
-    def _base_hash(self, earlier: str | None) -> str | None:
-        digest = self.base.file and self.base.file.hash
-        if None not in (earlier, digest) and earlier != digest:
-            note(
-                f'The base "{self.base.name}" is the file {digest}, the request was made with {earlier}: the '
-                "picture will differ.",
-                stacklevel=4,
-            )
-        return digest
 
     def _draw(self, request: GenerateRequest, held: Held, watch: Watch) -> Iterator[Picture]:
         setting = RequestSetting(self._residents, self.bank, request.adapters, request.combine, held)

@@ -334,6 +334,6 @@ def test_how_many_fit_a_card(
     four, two, one = (needs.drawing_bytes(base, needs.MODES[mode], 4096, n) for n in (4, 2, 1))
     monkeypatch.setattr(base, "device", torch.device("cuda"))
     share = {1.0: four, 0.5: two, 0.3: one - 1}[free]
-    monkeypatch.setattr(needs, "free_memory", lambda device: int(share / needs.SPARE) + 1)
+    monkeypatch.setattr(needs, "free_memory", lambda _: int(share / needs.SPARE) + 1)  # pyright: ignore[reportUnknownLambdaType]
     choice = needs.choose_for_drawing(base, mode=mode)
     assert (choice.mode, choice.pictures) == (mode, images)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,13 @@ def test_a_run_stays_within_it(
     base: StableDiffusion, images: Path, out: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     """What lies there when each file is whole and none is renamed yet is the most that is needed."""
-    settings = {"rank": 16, "steps": steps, "save_every": 4, "sample_every": 1, "resolution": 64}
+    settings: dict[str, Any] = {
+        "rank": 16,
+        "steps": steps,
+        "save_every": 4,
+        "sample_every": 1,
+        "resolution": 64,
+    }
     plan = plan_of(base, images, out, **settings)
     most, replace = 0, __import__("os").replace
 
@@ -101,7 +108,7 @@ def test_a_run_stays_within_it(
     ],
 )
 def test_each_setting_counts(
-    base: StableDiffusion, images: Path, out: Path, changes: dict[str, object], more: str
+    base: StableDiffusion, images: Path, out: Path, changes: dict[str, Any], more: str
 ) -> None:
     less, larger = (disk_use(plan_of(base, images, out, **c), base).beside[more] for c in ({}, changes))
     assert larger > less
@@ -118,7 +125,12 @@ def test_class_pictures_are_counted_where_they_go(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     two_disks(monkeypatch, elsewhere)
-    settings = {"prior": 1.0, "prior_images": 50, "class_name": "ball", "prior_folder": str(elsewhere)}
+    settings: dict[str, Any] = {
+        "prior": 1.0,
+        "prior_images": 50,
+        "class_name": "ball",
+        "prior_folder": str(elsewhere),
+    }
     plan = plan_of(base, images, out, **settings)
     assert disk_use(plan, base).class_pictures == 50 * 64 * 64 * 2
     disk(100_000, "elsewhere")
@@ -158,7 +170,7 @@ def test_latents_that_do_not_fit_are_made_and_not_kept(
 def test_a_checkpoint_that_is_there_needs_no_room_again(
     base: StableDiffusion, images: Path, out: Path, disk: Disk
 ) -> None:
-    settings = {"rank": 64, "steps": 60, "save_every": 50}
+    settings: dict[str, Any] = {"rank": 64, "steps": 60, "save_every": 50}
     fit(short(images, out, **settings), base=base, on_event=stop_at(1))
     use = disk_use(plan_of(base, images, out, **settings), base)
     disk(sum(use.beside.values()) - 1_000, "")
