@@ -16,40 +16,39 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from lorastyle.adapters import atomic_write, file_hash
 from lorastyle.bases import PromptEmbeds, StableDiffusion, cache_folder
 from lorastyle.errors import TrainingError
 
+from .weights import WeightHashes, raw_bytes
+
 CODE_VERSION = "2"
-
-
-def weights_hash(module: nn.Module) -> str:
-    """SHA-256 of a module's names, shapes and values."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(_raw(value))
-    return digest.hexdigest()
-
-
-def _raw(value: Tensor) -> bytes:
-    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 class LatentCache:
     """Moments of picture files, from the cache folder or made now.
+
+    Args:
+        keep: write those that are made now, for the next time.
 
     Attributes:
         made, reused: how many were encoded now, how many were found.
         unwritable: why moments could not be kept on disk (training goes on without), or None.
     """
 
-    def __init__(self, base: StableDiffusion, folder: Path | None = None) -> None:
-        self._base = base
+    def __init__(
+        self,
+        base: StableDiffusion,
+        folder: Path | None = None,
+        hashes: WeightHashes | None = None,
+        *,
+        keep: bool = True,
+    ) -> None:
+        self._base, self._keep = base, keep
         self._folder = (folder or cache_folder()) / "latents"
-        self._model = f"{weights_hash(base.pipe.vae)} {base.dtype}"
+        self._model = f"{(hashes or WeightHashes(base))['vae']} {base.dtype}"
         self.made = self.reused = 0
         self.unwritable: str | None = None
 
@@ -80,11 +79,12 @@ class LatentCache:
                 "--precision float32, or take the picture out of the folder if it is the only one."
             )
         self.made += 1
-        self._write(path, moments)
+        if self._keep:
+            self._write(path, moments)
         return moments
 
     def _write(self, path: Path, moments: Tensor) -> None:
-        data = to_bytes({"moments": moments}, {"sha256": hashlib.sha256(_raw(moments)).hexdigest()})
+        data = to_bytes({"moments": moments}, {"sha256": hashlib.sha256(raw_bytes(moments)).hexdigest()})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, data)
@@ -99,7 +99,7 @@ def _read(path: Path) -> Tensor | None:
             moments, metadata = file.get_tensor("moments"), file.metadata()
     except (OSError, SafetensorError):
         return None
-    whole = (metadata or {}).get("sha256") == hashlib.sha256(_raw(moments)).hexdigest()
+    whole = (metadata or {}).get("sha256") == hashlib.sha256(raw_bytes(moments)).hexdigest()
     return moments if whole else None
 
 

@@ -61,19 +61,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read what `save_checkpoint` wrote.
 
     Raises:
-        TrainingError: there is no checkpoint, or it is damaged.
+        FileNotFoundError: there is no checkpoint.
+        TrainingError: it is damaged.
+        OSError: it cannot be opened.
     """
+    path.open("rb").close()  # whose errors say what is wrong; those of safetensors are without a number
     try:
         with safe_open(path, "pt") as file:
             header = cast("dict[str, str]", file.metadata() or {})
             # Cloned, for on Windows a file that is mapped into memory cannot be replaced.
             tensors = {name: file.get_tensor(name).clone() for name in cast("list[str]", file.keys())}
         return Checkpoint(int(header["step"]), float(header["loss"]), json.loads(header["recipe"]), tensors)
-    except FileNotFoundError:
-        raise TrainingError(
-            f'There is no checkpoint "{path}" to resume from. Train without --resume, or give the --out and '
-            "--name of the run that was stopped."
-        ) from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise TrainingError(
             f'The checkpoint "{path}" is damaged ({error}). Train again without --resume.'

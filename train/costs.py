@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 import torch
 
-from lorastyle.bases import MemoryMode, StableDiffusion, activations, autoencoder_bytes, weight_bytes
+from lorastyle.adapters import megabytes as megabytes
+from lorastyle.bases import (
+    MemoryMode,
+    StableDiffusion,
+    activations,
+    autoencoder_bytes,
+    host_cores,
+    weight_bytes,
+)
 
 
 def memory(
@@ -55,13 +62,8 @@ def seconds_per_picture(
     """
     work = parameters * latent_pixels / (17e6 * 256) / 46
     slower = 3.0 if dtype == torch.float32 else 1.0
-    faster = 150.0 if device.type == "cuda" else max(1, os.cpu_count() or 2) / 2
+    faster = 150.0 if device.type == "cuda" else host_cores() / 2
     return 0.028 + work * slower / faster
-
-
-def megabytes(count: int) -> str:
-    """ "37.7 MB", "2.1 GB"."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def minutes(seconds: float) -> str:

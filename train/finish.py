@@ -16,10 +16,10 @@ from lorastyle.bank import AdapterBank
 from lorastyle.bases import MODES, StableDiffusion
 from lorastyle.errors import AdapterFileError
 
-from .cache import weights_hash
 from .draw import draw
 from .plan import Plan
 from .sheet import Pair, make_sheet
+from .weights import WeightHashes
 
 
 def metadata(plan: Plan, base: StableDiffusion, steps: int) -> dict[str, str]:
@@ -162,11 +162,16 @@ def save_png(picture: Image.Image, path: Path) -> Path:
 
 
 def recipe_of(
-    plan: Plan, base: StableDiffusion, pictures: Mapping[str, str], prompts: Sequence[str]
+    plan: Plan,
+    base: StableDiffusion,
+    hashes: WeightHashes,
+    pictures: Mapping[str, str],
+    prompts: Sequence[str],
 ) -> dict[str, str]:
     """What must not change between the halves of a run, as text. The number of steps may.
 
     Args:
+        hashes: of the base's weights.
         pictures: {name: hash of the file} of everything trained on.
         prompts: theirs, in the same order.
     """
@@ -175,8 +180,8 @@ def recipe_of(
         "the base's noise schedule": hashlib.sha256(base.alphas_cumprod.cpu().numpy().tobytes()).hexdigest()[
             :12
         ],
-        "the base's autoencoder": weights_hash(base.pipe.vae)[:12],
-        **{f"the base's {name}": weights_hash(part)[:12] for name, part in base.components.items()},
+        "the base's autoencoder": hashes["vae"][:12],
+        **{f"the base's {name}": hashes[name][:12] for name in base.components},
         **{f"the picture {name}": digest[:12] for name, digest in pictures.items()},
         "the prompts": _digest(list(prompts)),
         "the class pictures' prompts": _digest(list(plan.prior_prompts)),

@@ -20,7 +20,7 @@ from lorastyle.pictures import Unusable
 
 from .batches import Batches, Picture
 from .cache import LatentCache
-from .checkpoint import check_recipe, load_checkpoint
+from .checkpoint import Checkpoint, check_recipe, load_checkpoint
 from .config import TrainConfig
 from .dataset import Dataset, scan
 from .events import Begun, Finished, FitResult, Listener, PlanReady, Preparing, SampleDrawn, Warned
@@ -31,17 +31,18 @@ from .modes import (
     checkpointing,
     own_random_state,
     quick_attention,
-    told_disk_errors,
     told_short_memory,
     training,
 )
 from .objective import Objective
+from .os_errors import FULL, TOO_MANY_FILES, translate_os_errors
 from .pictures import framing, load_pixels
 from .plan import Plan, make_plan
 from .prior import class_images, model_key
 from .run import RunFolder
 from .stop import Stop
 from .trainable import load_trainable, trainable
+from .weights import WeightHashes
 
 
 def fit(
@@ -60,7 +61,8 @@ def fit(
     Args:
         base: a loaded base; None loads `config.base`.
         on_event: called with what happens (see `lorastyle.train.events`), in this thread.
-        resume: go on from the checkpoint in the run's folder. More steps than before are fine.
+        resume: go on from the checkpoint in the run's folder. More steps than before are fine. Where there is
+            no checkpoint yet, the training starts at step 0, and a `Warned` event says so.
 
     Raises:
         ConfigError, DatasetError, BaseError, TargetError: before anything is trained.
@@ -71,16 +73,18 @@ def fit(
     started = time.perf_counter()
     with Stop(on_event) as stop:
         dataset = scan(config)  # before anything slow: a wrong folder is told at once
-        base = load_trainable(config) if base is None else trainable(base)
-        plan = make_plan(config, base, dataset)
+        # of a base that somebody else has, the weights may have been changed since it was loaded
+        given, base = base, load_trainable(config) if base is None else trainable(base)
+        plan = make_plan(config, base, dataset, resume=resume)
         stop.emit(PlanReady(plan))
         if not base.placement.settled:
             base.placement.arrange(plan.memory)
         run = RunFolder(plan.out)
         with run.claimed(), Journal.kept(run, plan, resume) as journal:
-            with stop.watching(run.stop, journal), own_random_state(base), told_disk_errors(run):
+            with stop.watching(run.stop, journal), own_random_state(base), translate_os_errors(run, stop):
                 with told_short_memory(plan):
-                    result = _fit(config, plan, base, dataset, run, stop, resume, started)
+                    hashes = WeightHashes(base, base.files if given is None else None)
+                    result = _fit(config, plan, base, hashes, dataset, run, stop, resume, started)
             journal(Finished(result))  # while the lock is held: without an end, the run was killed
     stop.emit(Finished(result))
     return result
@@ -90,6 +94,7 @@ def _fit(
     config: TrainConfig,
     plan: Plan,
     base: StableDiffusion,
+    hashes: WeightHashes,
     dataset: Dataset,
     run: RunFolder,
     stop: Stop,
@@ -98,8 +103,8 @@ def _fit(
 ) -> FitResult:
     objective = Objective(base.alphas_cumprod, base.prediction_type, plan.min_snr_gamma, plan.prior)
     prompts = [sample.prompt for sample in dataset.used]
-    recipe = recipe_of(plan, base, {s.name: _hash(s.name, s.path) for s in dataset.used}, prompts)
-    checkpoint = load_checkpoint(run.checkpoint) if resume else None
+    recipe = recipe_of(plan, base, hashes, {s.name: _hash(s.name, s.path) for s in dataset.used}, prompts)
+    checkpoint = _checkpoint(run, stop) if resume else None
     if checkpoint is not None:
         check_recipe(checkpoint, recipe)
         if checkpoint.step > plan.steps:
@@ -109,8 +114,8 @@ def _fit(
             )
     # A finished adapter is not given up for one that was stopped half-way.
     keep = is_finished(plan.out)
-    of_class = _draw_class(plan, base, stop) if plan.prior else []
-    pictures = _encode(plan, base, dataset, of_class, stop)
+    of_class = _draw_class(plan, hashes, stop) if plan.prior else []
+    pictures = _encode(plan, hashes, dataset, of_class, stop)
 
     bank = AdapterBank(base.components)
     bank.create(
@@ -217,10 +222,21 @@ def _finish(
     return FitResult(adapter, sheet, toml, run.path, trainer.step, seconds, loss, interrupted)
 
 
+def _checkpoint(run: RunFolder, stop: Stop) -> Checkpoint | None:
+    """What a run resumes from. A run that was stopped before its first checkpoint starts at step 0."""
+    try:
+        return load_checkpoint(run.checkpoint)
+    except FileNotFoundError:
+        stop.emit(Warned(f"There is no checkpoint in {run.path} yet: the training starts at step 0."))
+        return None
+
+
 def _hash(name: str, path: Path) -> str:
     try:
         return file_hash(path)
     except OSError as error:
+        if error.errno in TOO_MANY_FILES:  # which says nothing of the picture
+            raise
         raise _gone(name, error) from error
 
 
@@ -231,7 +247,7 @@ def _gone(name: str, error: Exception) -> TrainingError:
     )
 
 
-def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Path, str]]:
+def _draw_class(plan: Plan, hashes: WeightHashes, stop: Stop) -> list[tuple[Path, str]]:
     """Class pictures and their prompts, shared out evenly among the prompts."""
     found: list[tuple[Path, str]] = []
 
@@ -239,7 +255,7 @@ def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Pat
         stop.emit(Preparing("drawing class pictures", len(found) + done, plan.prior_images))
         return not stop.requested
 
-    model = model_key(base)
+    base, model = hashes.base, model_key(hashes)
     for i, prompt in enumerate(plan.prior_prompts[: plan.prior_images]):
         count = len(range(i, plan.prior_images, len(plan.prior_prompts)))
         files = class_images(
@@ -258,10 +274,10 @@ def _draw_class(plan: Plan, base: StableDiffusion, stop: Stop) -> list[tuple[Pat
 
 
 def _encode(
-    plan: Plan, base: StableDiffusion, dataset: Dataset, of_class: Sequence[tuple[Path, str]], stop: Stop
+    plan: Plan, hashes: WeightHashes, dataset: Dataset, of_class: Sequence[tuple[Path, str]], stop: Stop
 ) -> list[Picture]:
     """Every picture's moments, from the cache or made now."""
-    cache = LatentCache(base)
+    cache = LatentCache(hashes.base, hashes=hashes, keep=plan.keep_latents)
     transform = f"{plan.resolution} on {plan.background}"
     todo = [(s.name, s.path, s.prompt, False, framing(s.size, plan.resolution)) for s in dataset.used]
     whole = framing((plan.resolution, plan.resolution), plan.resolution)
@@ -275,6 +291,8 @@ def _encode(
         try:
             moments = cache.moments(path, transform, load)
         except (OSError, Unusable) as error:
+            if isinstance(error, OSError) and error.errno in (TOO_MANY_FILES | FULL):
+                raise  # which says nothing of the picture
             raise _gone(name, error) from error
         pictures.append(Picture(name, prompt, moments, is_class, time_ids))
         stop.emit(Preparing("encoding pictures", len(pictures), len(todo)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -10,14 +9,12 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from lorastyle.bank import GatedLayer
-from lorastyle.bases import FOR_TRAINING, StableDiffusion
+from lorastyle.bases import FOR_TRAINING, StableDiffusion, is_out_of_memory
 from lorastyle.errors import TrainingError
 
 from .plan import Plan
-from .run import RunFolder
 
 FEW_POSITIONS = 32 * 32
-_SHORT = re.compile(r"can't allocate memory|not enough memory")  # torch on a CPU has no class for it
 
 
 @contextmanager
@@ -77,32 +74,12 @@ def own_random_state(base: StableDiffusion) -> Generator[None]:
 
 
 @contextmanager
-def told_disk_errors(run: RunFolder) -> Generator[None]:
-    """Turn a full disk and its like into one sentence with the next step."""
-    try:
-        yield
-    except ConnectionError:  # of whoever listens, who knows better what it means
-        raise
-    except OSError as error:
-        where = error.filename or run.path
-        how = f'lorastyle train --config "{run.settings}" --resume'
-        on = (
-            f"Make room, then go on with: {how}"
-            if run.checkpoint.exists()
-            else "Make room or choose another --out, then train again"
-        )
-        raise TrainingError(
-            f"Cannot write {where} ({error.strerror or error}). {on}. No half-written adapter was left."
-        ) from error
-
-
-@contextmanager
 def told_short_memory(plan: Plan) -> Generator[None]:
     """Turn full memory, a card's or the machine's, into one sentence with what needs less."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not _SHORT.search(str(error)):
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
             raise
         smaller = FOR_TRAINING[FOR_TRAINING.index(plan.memory) + 1 :] if plan.device != "cpu" else ()
         less = [f"--memory {mode}" for mode in smaller[:1]]

@@ -14,6 +14,7 @@ from lorastyle.errors import ConfigError
 from .config import TrainConfig
 from .costs import megabytes, minutes, seconds_per_picture
 from .dataset import Dataset
+from .disk import check_disk, disk_use
 from .draw import STEPS
 from .pictures import size_notes
 from .prompts import class_prompts, sample_prompts
@@ -66,6 +67,7 @@ class Plan:
         prior_prompts: what the class pictures show; prior_images of them in all.
         warmup: steps until the learning rate is reached; then cosine, down to a tenth.
         trainable: how many numbers the adapter has.
+        disk: what the run writes, in words; keep_latents: whether there is room to keep latents.
         replaces: whether a file is at `out` already, which the new one takes the place of.
         memory: how the base is kept, a name of `MODES`; memory_why: what was chosen from, in words.
         memory_bytes: estimated; free: bytes that there are.
@@ -120,6 +122,8 @@ class Plan:
     memory_why: str = field(default="", compare=False)
     free: int = field(default=0, compare=False)
     replaces: bool = field(default=False, compare=False)
+    disk: str = field(default="", compare=False)
+    keep_latents: bool = field(default=True, compare=False)
 
     @property
     def file_bytes(self) -> int:
@@ -166,6 +170,7 @@ class Plan:
             *rows,
             ("precision", f"{self.precision} on {self.device}{saving}, the adapter in float32"),
             ("memory", self.memory_why or kept),
+            *([("disk", self.disk)] if self.disk else []),
             ("time", f"about {minutes(self.seconds)}; measured once it runs"),
         ]
 
@@ -185,13 +190,17 @@ class Plan:
         return replace(config, **values)
 
 
-def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> Plan:
+def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset, *, resume: bool = False) -> Plan:
     """Decide every number of a run.
+
+    Args:
+        resume: whether it goes on from a checkpoint, which is on the disk by now.
 
     Raises:
         TargetError: a target names no module, or none in which anything can be learnt.
         BaseError: more layers to leave out (`clip_skip`) than the text encoder has.
-        ConfigError: `prior` without anything to draw, both learning rates 0, or no memory mode that fits.
+        ConfigError: `prior` without anything to draw, both learning rates 0, no memory mode that fits, or too
+            little disk space.
     """
     unet = base.components["unet"]
     size = sum(p.numel() for p in unet.parameters())
@@ -224,7 +233,7 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
     drawn = (prior_images + 2 * len(shown) * config.sheet) * STEPS * 2 / 3
     pixels = (resolution // base.pixels_per_latent) ** 2
     name, out = _name_and_file(config, dataset)
-    return Plan(
+    plan = Plan(
         name=name,
         out=out,
         base=base.name,
@@ -276,6 +285,9 @@ def make_plan(config: TrainConfig, base: StableDiffusion, dataset: Dataset) -> P
         free=room.free,
         replaces=os.path.exists(out),
     )
+    use = disk_use(plan, base, resume=resume)
+    keep = check_disk(use)
+    return replace(plan, disk=use.describe(latents=keep), keep_latents=keep)
 
 
 def _notes(dataset: Dataset, resolution: int) -> tuple[tuple[str, str], ...]:

@@ -21,11 +21,12 @@ from pathlib import Path
 from PIL import Image
 
 from lorastyle.adapters import atomic_write
-from lorastyle.bases import StableDiffusion
+from lorastyle.bases import StableDiffusion, cache_folder
 from lorastyle.errors import TrainingError
 
-from .cache import CODE_VERSION, cache_folder, weights_hash
+from .cache import CODE_VERSION
 from .draw import STEPS, draw
+from .weights import WeightHashes
 
 
 def class_images(
@@ -73,10 +74,12 @@ def class_images(
     return [file for file in files if file.exists()]
 
 
-def model_key(base: StableDiffusion) -> str:
-    """A hash of everything of the base that its pictures depend on."""
-    parts = [weights_hash(module) for _, module in sorted(base.components.items())]
-    ways = [weights_hash(base.pipe.vae), str(base.dtype), f"{base.guidance:g} {base.guidance_rescale:g}"]
+def model_key(of: StableDiffusion | WeightHashes) -> str:
+    """A hash of everything of a base that its pictures depend on; of its hashes, where they are known."""
+    hashes = of if isinstance(of, WeightHashes) else WeightHashes(of)
+    base = hashes.base
+    parts = [hashes[name] for name in sorted(base.components)]
+    ways = [hashes["vae"], str(base.dtype), f"{base.guidance:g} {base.guidance_rescale:g}"]
     return hashlib.sha256("".join([*parts, *ways]).encode()).hexdigest()
 
 

@@ -20,6 +20,7 @@ class Stop:
     """
 
     def __init__(self, listener: Listener | None = None) -> None:
+        self.listener_error: Exception | None = None  # what the listener raised
         self._requested = False
         self._listener = listener
         self._journal: Listener | None = None
@@ -56,6 +57,9 @@ class Stop:
             self._listener(event)
         except KeyboardInterrupt:
             self.requested = True
+        except Exception as error:
+            self.listener_error = error
+            raise
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():

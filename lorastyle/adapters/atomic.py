@@ -7,11 +7,14 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+
+from .disk_space import check_space
 
 _PREFIX = ".lorastyle-"
 _STALE_SECONDS = 3600
+_LARGE = 1_000_000  # bytes
 
 
 def atomic_write(
@@ -38,6 +41,8 @@ def atomic_write(
     target = Path(os.path.realpath(path) if replace else os.path.abspath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(target.parent)
+    if (size := _size(data)) >= _LARGE:  # rather than filling the disk to its last block for nothing
+        check_space(target, size)
     temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}.tmp")
     try:
         # "xb" rather than mkstemp, which would make the file unreadable to others whatever the umask says
@@ -59,6 +64,13 @@ def atomic_write(
         raise
     with contextlib.suppress(OSError):  # the file is there; some network file systems cannot promise more
         _flush_folder(target.parent)
+
+
+def _size(data: bytes | Iterable[bytes]) -> int:
+    """Bytes; 0 of what is made on the way."""
+    if isinstance(data, bytes):
+        return len(data)
+    return sum(map(len, data)) if isinstance(data, Collection) else 0
 
 
 def move_new(source: Path, target: Path) -> None:

@@ -24,7 +24,8 @@ def attach(pipe: object) -> AdapterBank:
             mapping of these names to modules, or a module.
 
     Raises:
-        AdapterError: there is nothing to attach to, or another bank holds adapters on it already.
+        AdapterError: there is nothing to attach to, the pipeline has a transformer instead of a UNet (Flux,
+            Stable Diffusion 3), or another bank holds adapters on it already.
     """
     if isinstance(pipe, nn.Module):
         return AdapterBank({"unet": pipe})
@@ -35,6 +36,12 @@ def attach(pipe: object) -> AdapterBank:
     if isinstance(listed, Mapping):
         held |= {name: listed[name] for name in COMPONENTS if name in listed}
     components = {name: module for name, module in held.items() if isinstance(module, nn.Module)}
+    if (other := getattr(pipe, "transformer", None)) is not None and "unet" not in components:
+        raise AdapterError(
+            f"{type(pipe).__name__} has a transformer ({type(other).__name__}) instead of a UNet, and "
+            "lorastyle has adapters for the UNets of Stable Diffusion 1.x, 2.x and XL. For its text encoders "
+            'alone, give a mapping such as {"text_encoder": pipe.text_encoder}.'
+        )
     if not components:
         raise AdapterError(
             f"{type(pipe).__name__} has none of {', '.join(COMPONENTS)}, so there is nothing to attach to. "

@@ -270,15 +270,18 @@ class Mixing:
             self.restore()
             raise
 
-    def fused_size(self) -> int | None:
+    def fused_size(self, *, rounded: bool = False) -> int | None:
         """Bytes of the weights that `fuse` would make at the present scales, each in float32 as it is now.
         None where there is one that it would refuse, or whose bits would be rounded.
+
+        Args:
+            rounded: weights of fewer bits count as well; their sums are rounded to their type.
         """
         if self._disabled or self._regions is not None:
             return None
         active = [slot for slot in self._slots.values() if slot.updates(self._mix)]
         for slot in active:
-            if replaceable(slot.layer.base) or slot.layer.dtype is not torch.float32:
+            if replaceable(slot.layer.base) or (slot.layer.dtype is not torch.float32 and not rounded):
                 return None
             if slot.layer.trainable is not None:
                 return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .cache import cache_folder, caching_in
 from .default import default_base, default_memory
+from .host import host_cores, host_memory
 
 if TYPE_CHECKING:
     from .hub import cached_folder, needs_download
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from .loaded_file import LoadedFile
     from .memory import AUTO, FOR_DRAWING, FOR_TRAINING, MODES, MemoryMode
     from .needs import (
+        IMAGES_AT_ONCE,
         Attached,
         Choice,
         activations,
         autoencoder_bytes,
         choose_for_drawing,
+        device_memory,
+        drawing_bytes,
         explained,
         fits,
         free_memory,
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
         rounded_modes,
         weight_bytes,
     )
+    from .out_of_memory import is_out_of_memory, release_memory
     from .peek import Peeked, peek_base, peek_family
     from .pipelines import open_pipeline
     from .placement import Placement
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from .prompt_embeds import PromptEmbeds
     from .stable_diffusion import StableDiffusion
     from .stable_diffusion_xl import StableDiffusionXL
+    from .weight_files import WeightFiles
     from .weights import ExtractedFile, FusedBase, StoredBase, extract_adapter, fuse_base, open_stored
 
 __all__ = [
@@ -45,6 +51,7 @@ __all__ = [
     "EMBEDDED",
     "FOR_DRAWING",
     "FOR_TRAINING",
+    "IMAGES_AT_ONCE",
     "MODES",
     "Attached",
     "Choice",
@@ -59,6 +66,7 @@ __all__ = [
     "StableDiffusion",
     "StableDiffusionXL",
     "StoredBase",
+    "WeightFiles",
     "activations",
     "autoencoder_bytes",
     "cache_folder",
@@ -68,12 +76,17 @@ __all__ = [
     "compute_dtype",
     "default_base",
     "default_memory",
+    "device_memory",
+    "drawing_bytes",
     "explained",
     "extract_adapter",
     "fits",
     "free_memory",
     "fuse_base",
     "gigabytes",
+    "host_cores",
+    "host_memory",
+    "is_out_of_memory",
     "listed",
     "load_base",
     "needs_download",
@@ -81,6 +94,7 @@ __all__ = [
     "open_stored",
     "peek_base",
     "peek_family",
+    "release_memory",
     "rounded_modes",
     "weight_bytes",
 ]
@@ -94,6 +108,7 @@ _LATE = {
     "FOR_DRAWING": "memory",
     "FOR_TRAINING": "memory",
     "FusedBase": "weights",
+    "IMAGES_AT_ONCE": "needs",
     "Likeness": "likeness",
     "LoadedFile": "loaded_file",
     "MODES": "memory",
@@ -104,17 +119,21 @@ _LATE = {
     "StableDiffusion": "stable_diffusion",
     "StableDiffusionXL": "stable_diffusion_xl",
     "StoredBase": "weights",
+    "WeightFiles": "weight_files",
     "activations": "needs",
     "autoencoder_bytes": "needs",
     "cached_folder": "hub",
     "choose_for_drawing": "needs",
     "compute_dtype": "precision",
+    "device_memory": "needs",
+    "drawing_bytes": "needs",
     "explained": "needs",
     "extract_adapter": "weights",
     "fits": "needs",
     "free_memory": "needs",
     "fuse_base": "weights",
     "gigabytes": "needs",
+    "is_out_of_memory": "out_of_memory",
     "listed": "needs",
     "load_base": "load",
     "needs_download": "hub",
@@ -122,6 +141,7 @@ _LATE = {
     "open_stored": "weights",
     "peek_base": "peek",
     "peek_family": "peek",
+    "release_memory": "out_of_memory",
     "rounded_modes": "needs",
     "weight_bytes": "needs",
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 STEP = 1.1  # a bare pair of round brackets multiplies by this, square ones divide
 LIMIT = 10.0
 
-_TOKEN = re.compile(r"\\[\\()\[\]]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[()\[\]]|[^\\()\[\]:]+|.", re.DOTALL)
+_TOKEN = re.compile(r"\\[\\()\[\]:|]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[()\[\]]|[^\\()\[\]:]+|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Span:
 def spans(prompt: str) -> list[Span]:
     """Split a prompt into pieces of one weight each.
 
-    `(x:1.3)` multiplies by 1.3, `(x)` by 1.1, `[x]` by 1 / 1.1, and brackets nest. A backslash makes a
-    bracket a letter, and so is one that nothing closes or opens. Weights are kept within -10..10.
+    `(x:1.3)` multiplies by 1.3, `(x)` by 1.1, `[x]` by 1 / 1.1, and brackets nest. A bracket, colon or bar
+    after a backslash is text, and so is a bracket without its partner. Weights are kept within -10..10.
     """
     words = [(found[0], found[1]) for found in _TOKEN.finditer(prompt)]
     factors, closing = _pairs(words)

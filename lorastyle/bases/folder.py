@@ -14,15 +14,11 @@ from lorastyle.errors import AdapterFileError, BaseError
 
 from .family import SUPPORTED, family_from_width
 from .inputs import LATENT_CHANNELS, is_inpainting, refuse_other_pipeline
+from .pipeline_parts import CLASSES, PIPELINES, supported
 
 _ONE_ENCODER = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _TWO_ENCODERS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
-PARTS = {
-    "StableDiffusionPipeline": _ONE_ENCODER,
-    "StableDiffusionInpaintPipeline": _ONE_ENCODER,
-    "StableDiffusionXLPipeline": _TWO_ENCODERS,
-    "StableDiffusionXLInpaintPipeline": _TWO_ENCODERS,
-}
+PARTS = {name: _TWO_ENCODERS if "XL" in name else _ONE_ENCODER for name in PIPELINES}
 _LIBRARIES = ("diffusers", "transformers")
 _ABSENT = object()
 _CONVERT = (  # torch.load with weights_only=True, whatever torch's version: diffusers asks for it
@@ -52,13 +48,9 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
         BaseError: not a pipeline's folder, another kind of pipeline or UNet, a missing part, weights that are
             missing, pickled or cut short; `name` is what the user called it.
     """
-    index = _read_json(path / "model_index.json", name, "That is no folder of a diffusers pipeline")
+    index = read_index(path / "model_index.json", name)
     kind = str(index.get("_class_name", "pipeline of no class"))
-    if kind not in PARTS:
-        refuse_other_pipeline(name, kind)
-        raise BaseError(
-            f'The base "{name}" is a {kind}; lorastyle draws with a {_or(list(PARTS))} ({SUPPORTED}).'
-        )
+    check_kind(kind, name)
     parts = PARTS[kind]
     missing = [part for part in parts if not (path / part).is_dir()]
     if missing:
@@ -99,6 +91,35 @@ def inspect_folder(path: Path, name: str) -> BaseFolder:
     )
 
 
+def check_kind(kind: str, name: str) -> None:
+    """Is this class of diffusers, as a model_index.json names it, one that lorastyle draws with?
+
+    Raises:
+        BaseError: it is not.
+    """
+    if kind not in PARTS:
+        refuse_other_pipeline(name, kind)
+        raise BaseError(f'The base "{name}" is a {kind}. {supported()}.')
+
+
+def check_index(path: Path, name: str) -> None:
+    """The same of a model_index.json, and of the classes of its parts.
+
+    Raises:
+        BaseError: a class that lorastyle does not draw with, or the file cannot be read.
+    """
+    index = read_index(path, name)
+    kind = str(index.get("_class_name", "pipeline of no class"))
+    check_kind(kind, name)
+    for part in PARTS[kind]:
+        _check_entry(index.get(part, _ABSENT), part, name)
+
+
+def read_index(path: Path, name: str) -> Mapping[str, object]:
+    """A model_index.json. Raises BaseError where it cannot be read."""
+    return _read_json(path, name, "That is no folder of a diffusers pipeline")
+
+
 def _check_entry(entry: object, part: str, name: str) -> None:
     """What an index says of a part is imported by that name, so it is checked first."""
     words = cast("list[object]", entry) if isinstance(entry, list) else []
@@ -107,6 +128,11 @@ def _check_entry(entry: object, part: str, name: str) -> None:
         raise BaseError(
             f'The base "{name}" has {shown} for its {part} in model_index.json, where a class of '
             f"{_or(list(_LIBRARIES))} is needed. Copy or download the whole folder again."
+        )
+    if part in CLASSES and words[1] not in CLASSES[part]:
+        raise BaseError(
+            f'The base "{name}" has a {part} of the class {words[1]}, where a {_or(list(CLASSES[part]))} is '
+            f"needed. {supported()}."
         )
 
 

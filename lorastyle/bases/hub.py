@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from lorastyle.adapters import existing_parent, lack_of_space
 from lorastyle.errors import BaseError
 from lorastyle.hub import split_hub_id, why
 
-from .folder import inspect_folder
+from .folder import check_index, check_kind, inspect_folder
 from .hub_files import needed_files
 
 
@@ -37,8 +37,12 @@ def fetch(repo: str, revision: str | None, name: str) -> Path:
     try:
         info = api.model_info(repo, revision=revision, files_metadata=True)
         sizes = {item.rfilename: item.size or 0 for item in info.siblings or ()}
+        if kind := ((info.config or {}).get("diffusers") or {}).get("_class_name"):  # where the Hub knows it
+            check_kind(str(kind), name)
         wanted = needed_files(sizes, name)
         _check_room(sum(sizes[file] for file in wanted), name)
+        # a few hundred bytes, which say whether the gigabytes are worth fetching
+        check_index(Path(api.hf_hub_download(repo, "model_index.json", revision=revision)), name)
         return Path(api.snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except BaseError:
         raise
@@ -78,12 +82,8 @@ def _is_whole(folder: Path, name: str) -> bool:
 def _check_room(size: int, name: str) -> None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    place = Path(HF_HUB_CACHE)
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if size > free:
+    if (lack := lack_of_space({Path(HF_HUB_CACHE): size})) is not None:
         raise BaseError(
-            f'The base "{name}" is a download of {size / 1e9:.1f} GB, and {place} has {free / 1e9:.1f} GB '
-            "left. Make room, or let HF_HOME name a folder on another disk."
+            f'The base "{name}" is a download of {size / 1e9:.1f} GB, and {existing_parent(lack.folder)} has '
+            f"{lack.free / 1e9:.1f} GB left. Make room, or let HF_HOME name a folder on another disk."
         )

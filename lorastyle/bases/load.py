@@ -23,6 +23,7 @@ from .precision import best_device, compute_dtype
 from .quiet import quiet
 from .single_file import check_prediction_type, inspect_checkpoint, read_checkpoint
 from .stable_diffusion import StableDiffusion
+from .weight_files import WeightFiles
 
 _SUFFIX = ".safetensors"
 EMBEDDED = Path(__file__).with_name("embedded")
@@ -48,7 +49,8 @@ def load_base(
             cache when it is there). None: `default_base()`.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the best there is.
         dtype: what the UNet computes in; None asks `compute_dtype`. The other parts stay float32.
-        memory: how it is kept, one of `MODES`; "auto" chooses what fits the device for drawing. None leaves
+        memory: how it is kept, one of `MODES`; "auto" chooses what fits the device for drawing. Either way,
+            `images_at_once` says how many images of the base's own size fit. None leaves
             the choice to `base.placement.arrange`; until then everything waits in the machine's memory.
         prediction_type: "epsilon" or "v_prediction", where you know better than the folder or the file.
 
@@ -69,9 +71,10 @@ def load_base(
     # On a CPU the weights are float32 and autocast rounds them; elsewhere memory is the scarcer thing.
     stored = torch.float32 if target.type == "cpu" else dtype
     path = locate(name)
+    files = WeightFiles.of(path)  # before they are read: what replaces one meanwhile is another
     file: LoadedFile | None = None
     if path.is_file():
-        file = LoadedFile.of(path)  # before it is read: what replaces it meanwhile has another hash
+        file = LoadedFile.of(path)
         there = target if memory == "fast" else HOME
         pipe, family = _read_file(path, name, there, stored, prediction_type)
     else:
@@ -81,9 +84,12 @@ def load_base(
     with quiet():
         pipe.unet.to(stored)
         base = open_pipeline(pipe, name=name, family=family, dtype=dtype, device=target)
-        base.file = file
+        base.file, base.files = file, files
         if memory is not None:
-            base.placement.arrange(choose_for_drawing(base).mode if memory == AUTO else memory)
+            # before anything is moved: the weights count as what is still to be placed
+            choice = choose_for_drawing(base, mode=None if memory == AUTO else memory)
+            base.images_at_once = choice.pictures
+            base.placement.arrange(choice.mode)
     return base
 
 

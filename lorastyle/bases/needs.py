@@ -8,7 +8,6 @@ as autocast has it on CUDA.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,12 +17,15 @@ from torch import nn
 
 from lorastyle.errors import BaseError
 
+from .host import host_memory
 from .memory import MODES, WHOLE, MemoryMode
 from .quantised import BYTES, has_bitsandbytes, linear_layers
 
 if TYPE_CHECKING:
     from .stable_diffusion import StableDiffusion
 
+IMAGES_AT_ONCE = 4
+"""At most, where there is memory for more: larger batches are hardly quicker for each image."""
 PIXELS_AT_ONCE = 1024 * 1024
 MOST_PIXELS_WHOLE = 1536 * 1536
 """The autoencoder wants far more than the UNet for a picture: so few pictures at once, and larger ones in
@@ -89,12 +91,17 @@ class Attached:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a run may count on: free ones of a GPU, else three quarters of the machine's."""
+    """Bytes that a run may count on: the free ones of a GPU, else three quarters of what this process may use
+    of the machine's (see `host_memory`), whatever is free now.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if not hasattr(os, "sysconf"):
-        return 8 << 30  # a system that does not tell: assume a small machine
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+    return host_memory()[0] * 3 // 4
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of a GPU in all, else what `free_memory` says: the same from run to run."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else free_memory(device)
 
 
 def fits(wanted: int, free: int) -> bool:
@@ -160,7 +167,12 @@ def drawing_bytes(
 
 
 def choose_for_drawing(
-    base: StableDiffusion, pixels: int | None = None, most: int = 4, attached: Attached = Attached()
+    base: StableDiffusion,
+    pixels: int | None = None,
+    most: int = IMAGES_AT_ONCE,
+    attached: Attached = Attached(),
+    *,
+    mode: str | None = None,
 ) -> Choice:
     """The first mode that fits: without rounding and with as many pictures at once, then with fewer, then
     with fewer bits, then layer by layer. On anything but a CUDA device it is "fast": there is one memory.
@@ -170,14 +182,20 @@ def choose_for_drawing(
         pixels: of a picture; None is the base's own size.
         most: pictures at once.
         attached: what the adapters want; where they need exact weights, no other mode is chosen.
+        mode: the one that somebody named; then only the number of pictures is chosen, one where nothing fits.
 
     Raises:
         BaseError: nothing fits; with what each mode would want.
     """
     pixels = pixels or base.resolution**2
-    free = free_memory(base.device)
+    free = free_memory(base.device) + _placed_bytes(base)
     if base.device.type != "cuda":
-        return Choice("fast", most, drawing_bytes(base, MODES["fast"], pixels, most, attached), free)
+        mode = mode or "fast"
+    if mode is not None:
+        counts = [most >> i for i in range(most.bit_length())]
+        sizes = {n: drawing_bytes(base, MODES[mode], pixels, n, attached) for n in counts}
+        count = next((n for n, size in sizes.items() if fits(size, free)), 1)
+        return Choice(mode, count, sizes[count], free)
     wanted = [
         Choice(name, pictures, drawing_bytes(base, MODES[name], pixels, pictures, attached), free)
         for name, pictures in _ways(most, exact=attached.exact)
@@ -191,6 +209,14 @@ def choose_for_drawing(
         f"{listed({choice.mode: choice.bytes for choice in wanted})}, and {gigabytes(free)} are free. Draw "
         "smaller (--size), close what else uses the card, or name a mode with --memory to try all the same."
     )
+
+
+def _placed_bytes(base: StableDiffusion) -> int:
+    """Of weights that are on a GPU already: what is free there comes on top of them."""
+    if base.device.type != "cuda":
+        return 0
+    parts = base.placement.parts.values()
+    return sum(p.nbytes for part in parts for p in part.parameters() if p.device == base.device)
 
 
 def _ways(most: int, *, exact: bool) -> Iterator[tuple[str, int]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .pipeline_parts import check_parts
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_xl import StableDiffusionXL
 
@@ -23,7 +24,9 @@ def open_pipeline(
     Args: as of `StableDiffusion`.
 
     Raises:
-        BaseError: a part is missing.
+        BaseError: a part is missing, or the pipeline is of another family (Flux, Stable Diffusion 3, Kolors,
+            a video model) or has parts that would be left out (a ControlNet).
     """
+    check_parts(pipe, name)
     kind = StableDiffusionXL if hasattr(pipe, "text_encoder_2") else StableDiffusion
     return kind(pipe, name=name, family=family, dtype=dtype, device=device)

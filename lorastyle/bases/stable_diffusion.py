@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,21 @@ from torch.nn import functional as F
 
 from lorastyle.errors import BaseError, BaseMismatchError
 
+from .decoding import decode_in_parts
 from .family import family_from_width
 from .inputs import is_inpainting
 from .loaded_file import LoadedFile
 from .memory import WHOLE
 from .needs import MOST_PIXELS_WHOLE, PIXELS_AT_ONCE
+from .noise_schedule import noise_schedule
+from .pipeline_parts import check_parts
 from .placement import Placement
 from .precision import compute_dtype
 from .prompt_embeds import PromptEmbeds
 from .shapes import weight_shapes
 from .text import Chunk, TextReader
 from .tiles import tiled
+from .weight_files import WeightFiles
 
 TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
@@ -50,6 +54,8 @@ class StableDiffusion:
     inpainting_strength = 1.0  # how much an inpainting base draws anew within a mask, where nobody says
     first_skip = 1  # a clip skip of 1 is all layers of the text encoder
     file: LoadedFile | None = None  # the one checkpoint that it was loaded from, if it was
+    files: WeightFiles | None = None  # all that it was loaded from, by `load_base`
+    images_at_once: int | None = None  # how many fit the device, where `load_base` looked
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class StableDiffusion:
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
     ) -> None:
+        check_parts(pipe, name)
         self.pipe: Any = pipe
         self.name = name
         self.family: str = family or family_from_width(int(pipe.unet.config.cross_attention_dim))
@@ -91,7 +98,7 @@ class StableDiffusion:
         zero_snr = bool(pipe.scheduler.config.get("rescale_betas_zero_snr", False))
         self.guidance: float = 3.0 if zero_snr else 5.0
         self.guidance_rescale: float = 0.7 if zero_snr else 0.0
-        self.alphas_cumprod: Tensor = _noise_schedule(pipe.scheduler.config)
+        self.alphas_cumprod: Tensor = noise_schedule(pipe.scheduler.config)
         self.placement = Placement({**self.components, "vae": pipe.vae}, self.device)
         # Read now: once a bank is attached, the modules lie inside its layers under other names.
         self._shapes = {name: weight_shapes(module) for name, module in self.components.items()}
@@ -273,7 +280,7 @@ class StableDiffusion:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of shape (b, 3, h, w) in -1..1 from latents (b, c, h/8, w/8).
+        """Pictures of shape (b, 3, h, w) in -1..1 from latents (b, c, h/8, w/8); see `decode_in_parts`.
 
         Raises:
             BaseError: the latents or the pictures are not finite.
@@ -281,9 +288,8 @@ class StableDiffusion:
         latents = _finite(latents, "drawing").to(self.device, torch.float32)
         latents = latents / float(self.pipe.vae.config.scaling_factor)
         pixels_each = latents.shape[-2] * latents.shape[-1] * self.pixels_per_latent**2
-        at_once = max(1, PIXELS_AT_ONCE // pixels_each)
         with self._autoencoder(pixels_each):
-            pixels = torch.cat([self.pipe.vae.decode(some).sample for some in latents.split(at_once)])
+            pixels = decode_in_parts(self.pipe.vae, latents, max(1, PIXELS_AT_ONCE // pixels_each))
         return _finite(pixels, "decoding latents").clamp(-1.0, 1.0)
 
     def predict(
@@ -379,14 +385,6 @@ class StableDiffusion:
             dtype=None if self.dtype == torch.float32 else self.dtype,
             enabled=self.dtype != torch.float32,
         )
-
-
-def _noise_schedule(config: Any) -> Tensor:
-    """alpha-bar of every timestep (DDPM, arXiv 2006.11239), as the scheduler's config describes it."""
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-
-    scheduler = cast(Any, DDPMScheduler).from_config(config)
-    return cast(Tensor, scheduler.alphas_cumprod)
 
 
 def _finite(values: Tensor, doing: str) -> Tensor:

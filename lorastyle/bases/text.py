@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,8 @@ from lorastyle.notes import note
 
 from .emphasis import spans
 from .words import Words
+
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +64,30 @@ class TextReader:
         return self._padded(list(prompts))
 
     def chunks(self, prompt: str) -> list[Chunk]:
-        """The whole prompt in as many chunks as it needs, its brackets read as weights.
+        """The whole prompt in as many chunks as it needs, with its brackets read as weights.
 
-        A comma within the last quarter of a chunk ends it, so that phrases stay together where they can.
+        `BREAK`, a whole word in capitals, fills up its chunk and starts the next one, as in A1111; at the end
+        of a prompt it starts none. A comma within the last quarter of a chunk ends it, so that phrases stay
+        together where they can.
         """
-        tokens: list[tuple[int, float]] = []
+        sections: list[list[tuple[int, float]]] = [[]]
         for span in spans(prompt):
-            tokens += [(token, span.weight) for token in self._ids(span.text)]
+            for i, text in enumerate(_BREAK.split(span.text)):
+                if i > 0:
+                    sections.append([])
+                sections[-1] += [(token, span.weight) for token in self._ids(text)]
+        if len(sections) > 1 and not sections[-1]:
+            sections.pop()
+        return [self._chunk(part) for tokens in sections for part in self._parts(tokens)]
+
+    def _parts(self, tokens: list[tuple[int, float]]) -> list[list[tuple[int, float]]]:
+        """Tokens in as many parts as it takes for each to fit into a chunk."""
         parts: list[list[tuple[int, float]]] = []
         while len(tokens) > self.room:
             end = self._phrase_end([token for token, _ in tokens[: self.room]])
             parts.append(tokens[:end])
             tokens = tokens[end:]
-        return [self._chunk(part) for part in [*parts, tokens]]
+        return [*parts, tokens]
 
     def places(self, prompt: str, words: str) -> Tensor:
         """(chunks * max_tokens,), True where a token of the prompt belongs to these words, wherever they

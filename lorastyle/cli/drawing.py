@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from lorastyle.batch import Cell, Drawer, Outcome, Plan, Problem, Results, cost, run
+from lorastyle.generate import check_picture_space
 
 from .console import Steps, duration, print_error, say
 from .names import near
@@ -36,8 +37,11 @@ def draw_plan(
     """Draw what a plan has to do. Tells each file (or a JSON line of it), failures, progress and time left.
 
     Raises:
+        PictureError: the disk has no room for them.
         KeyboardInterrupt: Ctrl-C; its text says how much there is, and how to go on.
     """
+    wanted = ((job.request, PurePosixPath(job.item.name).suffix) for job in plan.todo)
+    check_picture_space(results.folder, wanted)
     outcomes: list[Outcome] = []
     try:
         with _Progress(plan, silent=as_json) as progress:

@@ -62,7 +62,8 @@ def generate(
     it after the step at hand and keeps what is finished; a second one ends it at once.
 
     Args:
-        prompt: what to draw; put an adapter's trigger word into it.
+        prompt: what to draw; put an adapter's trigger word into it. A1111's syntax works: (word:1.3),
+            [from:to:0.5], [this|that], AND, BREAK.
         adapter: NAME:SCALE, a file or the name of one in ./adapters; scale 1 is as trained. Repeat to stack.
             Options follow: NAME:0.8:te=0.5:start=0.2:stop=0.7:blocks=IN:0,MID:0.5, and NAME:0@0.2,1@0.6 is a
             scale by step. NAME:1:mask=left acts in a part of the picture: a side, a box as 0,0,0.5,1, or a
@@ -105,6 +106,7 @@ def generate(
         AdapterUse,
         GenerateRequest,
         check_picture_name,
+        check_picture_space,
         fetched,
         read_settings,
         with_tags_read,
@@ -152,6 +154,7 @@ def generate(
         request = with_tags_read(request)
         request = replace(request, adapters=tuple(fetched(use) for use in request.adapters))
     check_out(out)
+    check_picture_space(out, [(request, suffix)])
     try:
         files = [use.find() for use in request.adapters]  # before anything slow
     except AdapterError as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .machine import cores, cpu_name, memory, nvidia_cards
+from lorastyle.bases import host_cores, host_memory
+
+from .machine import cpu_name, nvidia_cards
 from .rates import Rate, measure_rates
 
 
@@ -44,7 +46,7 @@ def look_at_hardware() -> Hardware:
         looks |= {f"cuda:{i}": _cuda for i in range(torch.cuda.device_count())}
     if torch.backends.mps.is_available():
         looks["mps"] = _mps
-    looks["cpu"] = _cpu
+    looks["cpu"] = processor
     devices = tuple(_whole(id, look) for id, look in looks.items())
     return Hardware(_torch_build(), nvidia_cards(), devices)
 
@@ -83,11 +85,12 @@ def _why(kind: str, picks: str) -> str:
     return "the card has bfloat16" if kind == "cuda" else "right on every device of this kind"
 
 
-def _cpu(id: str) -> Device:
+def processor(id: str = "cpu") -> Device:
+    """The processor, with the memory and the cores that this process may use."""
     import torch
 
-    total, free = memory()
-    return Device(id, cpu_name(), total, free, cores=cores(), threads=torch.get_num_threads())
+    total, free = host_memory()
+    return Device(id, cpu_name(), total, free, cores=host_cores(), threads=torch.get_num_threads())
 
 
 def _cuda(id: str) -> Device:

@@ -14,6 +14,7 @@ from .metadata import (
     save_picture,
 )
 from .names import slug
+from .picture_space import check_picture_space
 from .prompt_tags import with_tags_read
 from .request import GenerateRequest
 from .schedule import Schedule
@@ -21,7 +22,8 @@ from .schedulers import SCHEDULERS
 from .uses import AdapterUse
 
 if TYPE_CHECKING:
-    from .engine import Engine, Picture
+    from .engine import Engine
+    from .picture import Picture
     from .preview_file import PreviewFile
     from .residents import other_family, refuse_other_family
     from .room import choose_memory
@@ -38,6 +40,7 @@ __all__ = [
     "Schedule",
     "Start",
     "check_picture_name",
+    "check_picture_space",
     "choose_memory",
     "denoise",
     "fetched",
@@ -56,7 +59,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stay
     def __getattr__(name: str) -> object:
         rooms = {
             "Engine": "engine",
-            "Picture": "engine",
+            "Picture": "picture",
             "PreviewFile": "preview_file",
             "Start": "sampling",
             "choose_memory": "room",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from lorastyle.bases import StableDiffusion
 
+from .conditioning import Script, Words
 from .hires import Hires
-from .readings import Words
 from .request import GenerateRequest
 from .sampling import Around, Start, Step, denoise, timetable
 from .schedulers import build_scheduler, check_steps
@@ -35,20 +36,25 @@ class Drawing:
     """A batch of pictures of one request.
 
     Attributes:
-        words: of its b prompts and negatives.
+        words: what is read for b pictures.
         seeds: b of them, of each picture's noise.
         start: what the first pass starts from; None is noise.
         hires: the second pass; None where there is none.
         voices: how often the UNet is asked about each picture; `words` are then of b for each of them.
+        apart: what parts of the picture read, for b pictures each.
+        readings: the embeddings of each of these at the step that is being drawn, in the batch of the UNet;
+            filled before each step.
     """
 
     base: StableDiffusion
     request: GenerateRequest
-    words: Words
+    words: Script
     seeds: Sequence[int]
     start: Start | None = None
     hires: Hires | None = None
     voices: int = 1
+    apart: Sequence[Script] = ()
+    readings: list[Tensor] = field(default_factory=list[Tensor])
 
     @property
     def grid(self) -> Grid:
@@ -90,14 +96,16 @@ class Drawing:
             on_step(replace(step, done=done + step.done, total=steps))
 
         def draw(size: tuple[int, int], start: Start | None) -> None:
-            kept = outside[len(paths)] if outside else None
+            number = len(paths)
+            kept = outside[number] if outside else None
             paths.append([])
+            first = self._read(number, 0, 1)
             height, width = (side // self.base.pixels_per_latent for side in size)
             with within((height, width)) as inside:
                 denoise(
                     self.base,
-                    self.words.wanted,
-                    self.words.unwanted,
+                    first.wanted[0],
+                    first.unwanted,
                     build_scheduler(self.request.scheduler, self.base.pipe.scheduler),
                     generators,
                     size,
@@ -107,6 +115,7 @@ class Drawing:
                     start=start,
                     around=None if kept is None or inside is None else Around(inside, kept),
                     voices=self.voices,
+                    words_at=partial(self._read, number),
                     before_step=before_step,
                     on_step=look,
                 )
@@ -116,6 +125,12 @@ class Drawing:
             done = self._timesteps(self.start.strength if self.start else 1.0)
             draw(self.hires.size, self.hires.start(paths[0][-1]))
         return paths
+
+    def _read(self, number: int, call: int, calls: int) -> Words:
+        """What is read at a call of the UNet in the pass of that number; `readings` are of the same step."""
+        guidance = cast(float, self.request.guidance)
+        self.readings[:] = [one.at(number, call, calls).asked(guidance).tokens for one in self.apart]
+        return self.words.at(number, call, calls)
 
     def _timesteps(self, strength: float) -> int:
         scheduler = build_scheduler(self.request.scheduler, self.base.pipe.scheduler)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from lorastyle.bases import is_out_of_memory, release_memory
+from lorastyle.notes import note
+
 from .levels import to_image
 from .sampling import Step
 from .sketchers import Sketcher
@@ -30,15 +33,27 @@ class Previews:
     def __init__(self, sketch: Sketcher, show: OnPreview, pixels_per_latent: int) -> None:
         self._sketch, self._show, self._pixels = sketch, show, pixels_per_latent
         self._next = 0.0
+        self._short = False
 
     def begin(self) -> None:
         """A batch begins, of which nothing was seen yet."""
         self._next = 0.0
 
     def __call__(self, step: Step) -> None:
-        """Show what a step leads to, if it is time."""
-        if time.monotonic() < self._next:
+        """Show what a step leads to, if it is time. Where memory is too small for that, a note says so."""
+        if self._short or time.monotonic() < self._next:
             return
+        try:
+            self._look(step)
+        except (RuntimeError, MemoryError, OSError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._short = True
+        if self._short:  # outside of `except`, which holds on to what filled the memory
+            release_memory(step.latents.device)
+            note("There is too little memory for previews: the images are drawn without.")
+
+    def _look(self, step: Step) -> None:
         clean = step.estimate().cpu()  # waits for the device, whose time is the step's and not the preview's
         began = time.monotonic()
         sides = [side * self._pixels for side in clean.shape[-2:]]

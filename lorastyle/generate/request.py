@@ -35,9 +35,9 @@ class GenerateRequest:
     """
 
     prompt: str
-    """What the picture shows."""
+    """What the picture shows, with A1111's weights, `[from:to:when]`, `[a|b]`, `AND` and `BREAK`."""
     negative_prompt: str = ""
-    """What it should not show; heeded where guidance is above 1."""
+    """What it should not show; heeded where guidance is above 1, or `AND` composes prompts."""
     adapters: tuple[AdapterUse, ...] = ()
     """Which adapters, each with its scale."""
     seed: int | None = None

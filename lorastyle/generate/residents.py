@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lorastyle.adapters import (
@@ -23,6 +26,7 @@ from lorastyle.errors import BaseMismatchError, ConfigError, shortened
 from lorastyle.notes import note
 
 from .fields import field_of
+from .prompt_plan import is_plain
 from .request import GenerateRequest
 from .selection import Selection, Selections
 from .uses import AdapterUse
@@ -65,6 +69,8 @@ class Residents:
         self._contents: dict[_File, str] = {}  # the hashes of all that files hold
         self._attached: dict[str, _Resident] = {}  # by content, in the order of last use
         self._of_use: dict[AdapterUse, str] = {}  # contents, of the last requests' uses with their hashes
+        self._held = Counter[str]()  # contents that requests which are not over need
+        self._holding = threading.Lock()
         self._by_step: dict[str, AdapterUse] = {}
         self._selection: Selection | None = None
         self._selections = Selections(bank, base)
@@ -124,6 +130,37 @@ class Residents:
         self._of_use = {recorded[use]: content for use, content in contents.items()}
         return [tuple(recorded[use] for use in uses) for uses in requests]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the base computes."""
+        return self._base.device
+
+    @contextmanager
+    def bringing(
+        self, requests: Sequence[GenerateRequest]
+    ) -> Generator[tuple[list[GenerateRequest], Mapping[AdapterUse, str]]]:
+        """`bring` the adapters of requests, which stay attached for the length of a `with` block.
+
+        Yields:
+            The requests with the hashes of their adapters, and what `resume` takes.
+
+        Raises:
+            AdapterError, ConfigError: as `use`.
+        """
+        brought = self.bring([request.adapters for request in requests])
+        held = self._of_use
+        with self._holding:
+            self._held.update(held.values())
+        try:
+            yield [replace(r, adapters=uses) for r, uses in zip(requests, brought, strict=True)], held
+        finally:
+            with self._holding:
+                self._held.subtract(held.values())
+
+    def resume(self, held: Mapping[AdapterUse, str]) -> None:
+        """As after the `bringing` that yielded this, whatever was brought since."""
+        self._of_use = dict(held)
+
     def scales(self, uses: Sequence[AdapterUse]) -> dict[str, float | dict[str, float]]:
         """The scales of all that is attached, for these uses of the last `bring`: 0 for the others."""
         scales: dict[str, float | dict[str, float]] = {r.name: 0.0 for r in self._attached.values()}
@@ -157,11 +194,17 @@ class Residents:
         """{adapter: which of the prompt's tokens claim it, (tokens,)}, for those in use of the last `bring`.
 
         Raises:
-            ConfigError: the words of one are not in the prompt.
+            ConfigError: the words of one are not in the prompt, or the prompt is not the same at every step.
         """
         claims: dict[str, Tensor] = {}
         for use, name in self._named(request.adapters):
             if use.words is not None and use.is_used:
+                if not is_plain(request.prompt):
+                    raise ConfigError(
+                        f'The adapter "{use.name}" is bound to the words "{use.words}", which works with one '
+                        "prompt for all steps only. Take AND, [from:to:when] and [a|b] out of the prompt, or "
+                        "confine the adapter with mask= instead."
+                    )
                 claims[name] = self._base.places(request.prompt, use.words)
                 if not claims[name].any():
                     raise ConfigError(
@@ -237,6 +280,8 @@ class Residents:
 
     def _let_go(self, in_use: set[str]) -> None:
         filled = sum(resident.size for resident in self._attached.values())
+        with self._holding:
+            in_use = in_use | {content for content, count in self._held.items() if count > 0}
         for content in [content for content in self._attached if content not in in_use]:
             if filled <= self._keep:
                 break

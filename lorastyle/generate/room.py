@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from lorastyle.adapters import AdapterInfo, read_info
-from lorastyle.bases import Attached, Choice, StableDiffusion, choose_for_drawing, weight_bytes
+from lorastyle.bases import (
+    IMAGES_AT_ONCE,
+    Attached,
+    Choice,
+    StableDiffusion,
+    choose_for_drawing,
+    weight_bytes,
+)
 
 from .canvas import picture_size
 from .request import GenerateRequest
 
-PICTURES_AT_ONCE = 4
 _THIN = frozenset({"norm", "LoRA with bias"})  # change vectors, beside which a copy of them is nothing
 
 
@@ -27,7 +33,7 @@ def choose_memory(base: StableDiffusion, request: GenerateRequest) -> Choice:
     width, height = picture_size(request, base.resolution)
     pixels = round(width * height * request.hires**2)
     infos = [read_info(use.find()) for use in request.adapters]
-    return choose_for_drawing(base, pixels, min(request.number, PICTURES_AT_ONCE), attached_by(base, infos))
+    return choose_for_drawing(base, pixels, min(request.number, IMAGES_AT_ONCE), attached_by(base, infos))
 
 
 def attached_by(base: StableDiffusion, adapters: list[AdapterInfo]) -> Attached:

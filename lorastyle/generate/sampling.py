@@ -17,6 +17,8 @@ from torch import Tensor
 
 from lorastyle.bases import PromptEmbeds, StableDiffusion
 
+from .conditioning import Words
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -106,6 +108,7 @@ def denoise(
     start: Start | None = None,
     around: Around | None = None,
     voices: int = 1,
+    words_at: Callable[[int, int], Words] | None = None,
     before_step: Callable[[int, int], object] | None = None,
     on_step: OnLatents | None = None,
 ) -> Tensor:
@@ -116,9 +119,11 @@ def denoise(
         scheduler: a fresh one; see `build_scheduler`.
         generators: b CPU generators, one for each picture's noise.
         size: (height, width) in pixels.
-        guidance: at 1 and below, `unwanted` is not asked for.
+        guidance: at 1 and below, `unwanted` is not asked for, unless prompts are composed.
         voices: how often the UNet is asked about each picture, by words and rows of its batch that differ;
             the answers are averaged.
+        words_at: what is read at a call of the UNet instead of `words` and `unwanted`, asked as (its number
+            from 0, how many there are), where prompts change by step or are composed.
         before_step: called before each step as (its number from 0, how many there are).
         on_step: called after each step; what it raises ends the loop.
     """
@@ -134,8 +139,7 @@ def denoise(
         latents = (
             noise * scheduler.init_noise_sigma if whole else scheduler.add_noise(picture, noise, times[:1])
         )
-    guided = guidance > 1
-    embeds = PromptEmbeds.cat([unwanted, words]) if guided else words
+    reads, embeds = Words((words,), unwanted), None
     concat = _concat(base, size, start)
     chance = _random_steps(scheduler, list(generators))
 
@@ -143,11 +147,12 @@ def denoise(
         for i, t in enumerate(times):
             if before_step is not None:
                 before_step(i, len(times))
-            x = scheduler.scale_model_input(torch.cat([latents] * voices * (2 if guided else 1)), t)
+            now = reads if words_at is None else words_at(i, len(times))
+            if embeds is None or now is not reads:
+                reads, embeds = now, now.asked(guidance)
+            x = scheduler.scale_model_input(torch.cat([latents] * voices * reads.sides(guidance)), t)
             answer = base.predict(x, t.expand(len(x)), embeds, concat=concat)
-            if guided:
-                plain, asked = answer.chunk(2)
-                answer = rescaled(plain + guidance * (asked - plain), asked, guidance_rescale)
+            answer = reads.answer(answer, guidance, guidance_rescale)
             answer = answer.unflatten(0, (voices, -1)).mean(0) if voices > 1 else answer
             latents = scheduler.step(answer, t, latents, return_dict=False, **chance)[0]
             if picture is not None and start is not None and start.mask is not None:
@@ -173,18 +178,6 @@ def _estimate(
     """What the UNet takes for the noise-free latents of `shown`; around a mask, the picture's own."""
     clean = base.noise_free(shown, answer, t)
     return clean if picture is None or mask is None else torch.lerp(picture, clean, mask.to(clean))
-
-
-def rescaled(answer: Tensor, asked: Tensor, share: float) -> Tensor:
-    """A share of the way from `answer` to what has the spread of `asked`, both (b, c, h, w).
-
-    Guidance makes answers larger, and bases that end in pure noise overexpose by it (Lin et al. 2023,
-    arXiv:2305.08891, section 3.4).
-    """
-    if not share:
-        return answer
-    spread = asked.std((1, 2, 3), keepdim=True) / answer.std((1, 2, 3), keepdim=True)
-    return answer * (share * spread + 1 - share)
 
 
 def _concat(base: StableDiffusion, size: tuple[int, int], start: Start | None) -> Tensor | None:

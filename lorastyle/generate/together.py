@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from .prompt_plan import is_plain
 from .request import GenerateRequest
 from .uses import AdapterUse
 
@@ -24,6 +25,7 @@ def together(
     for number, request in enumerate(requests):
         plain = not any(use.by_step or use.blocks or use.mask or use.words for use in request.adapters)
         alone = request.init is not None or request.hires != 1 or request.combine is not None
+        alone = alone or not is_plain(request.prompt, request.negative_prompt)
         fits = plain and not alone and low_rank(request.adapters)
         size, guided = (request.width, request.height), (request.guidance, request.guidance_rescale)
         key = (size, request.steps, request.scheduler, guided) if fits else number

@@ -6,12 +6,14 @@ Importing this package imports neither torch nor huggingface_hub.
 from __future__ import annotations
 
 from .card import model_card
+from .models import STANDARD_MODELS, standard_model
 from .names import HubAdapter, split_hub_id
 from .publishing import Example, Published, Upload, prepared, publish
 from .pulling import cached, pull
 from .reasons import why
 
 __all__ = [
+    "STANDARD_MODELS",
     "Example",
     "HubAdapter",
     "Published",
@@ -22,5 +24,6 @@ __all__ = [
     "publish",
     "pull",
     "split_hub_id",
+    "standard_model",
     "why",
 ]

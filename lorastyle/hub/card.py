@@ -14,12 +14,8 @@ from typing import Any
 
 from lorastyle.adapters import AdapterInfo, family_title
 
-# Models that are on the Hub and stand for their families, for adapters that do not say which they are of.
-BASES: Mapping[str, str] = {
-    "sd1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sd2": "stabilityai/stable-diffusion-2-1",
-    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
-}
+from .models import standard_model
+
 _TAGS = {"sd1": "stable-diffusion", "sd2": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
 # Keys of our own recipe, in the words that `AdapterInfo.training` has for kohya's
 _OWN_LABELS: Mapping[str, str] = {
@@ -62,7 +58,7 @@ def model_card(
     """
     from huggingface_hub import ModelCardData
 
-    base_model = base_model or BASES.get(info.family or "")
+    base_model = base_model or standard_model(info.family, v_prediction=_predicts_v(info))
     fields: dict[str, Any] = {
         "library_name": "diffusers" if info.family in _TAGS else None,
         "base_model": base_model,
@@ -83,6 +79,15 @@ def model_card(
         _use(info, repo, file, base_model),
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _predicts_v(info: AdapterInfo) -> bool:
+    """Whether it was trained on a model that predicts v, by our own key or by kohya's."""
+    recipe = info.recipe
+    return (
+        recipe.get("lorastyle.prediction_type") == "v_prediction"
+        or recipe.get("ss_v_parameterization", "").lower() == "true"
+    )
 
 
 def _tags(info: AdapterInfo) -> list[str]:

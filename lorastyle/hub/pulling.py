@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from lorastyle.adapters import CONFIGS, adapter_folder_files
+from lorastyle.adapters import CONFIGS, adapter_folder_files, lack_of_space
 from lorastyle.errors import AdapterError, near_miss
 
 from .names import HubAdapter
@@ -47,9 +47,12 @@ def pull(name: str) -> tuple[str, Path] | None:
         info = api.model_info(asked.repo, revision=asked.revision, files_metadata=True)
         sizes = {item.rfilename: item.size or 0 for item in info.siblings or ()}
         if asked.file is None and (parts := adapter_folder_files(sizes)):
+            _check_space(name, sum(sizes[part] for part in parts))
             folder = api.snapshot_download(asked.repo, revision=asked.revision, allow_patterns=parts)
             return name, Path(folder)
         found = replace(asked, file=_choose(asked, sizes))
+        if _in_cache(found, str(found.file)) is None:
+            _check_space(name, sizes[str(found.file)])
         path = api.hf_hub_download(found.repo, str(found.file), revision=found.revision)
         return str(found), Path(path)
     except AdapterError:
@@ -61,6 +64,16 @@ def pull(name: str) -> tuple[str, Path] | None:
         raise AdapterError(
             f'The adapter "{name}" is no file here and not in the local cache; {reason}'
         ) from error
+
+
+def _check_space(name: str, size: int) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if (lack := lack_of_space({Path(HF_HUB_CACHE): size})) is not None:
+        raise AdapterError(
+            f'The adapter "{name}" cannot be downloaded to {HF_HUB_CACHE}: too little disk space ({lack}). '
+            "Free some, or let HF_HOME name a folder on another disk."
+        )
 
 
 def cached(name: str) -> Path | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lorastyle.adapters import atomic_write, is_adapter_folder, model_hash, read_info
+from lorastyle.adapters import atomic_write, check_space, is_adapter_folder, model_hash, read_info
 from lorastyle.errors import AdapterError, AdapterFileError
 
 from .beside import check_free, check_idle, companions, move_together, moved_name
@@ -46,6 +46,7 @@ def add(file: str | os.PathLike[str], *, name: str | None = None) -> Path:
         check_free(folder, title, advice="Give this one another --name.", beside=folder == folders[-1])
     target = folders[-1] / (title + SUFFIX)
     try:
+        check_space(target, sum(each.stat().st_size for each in (file, *companions(file))))
         atomic_write(target, _blocks(file), check=lambda copy: _compare(copy, digest, file), replace=False)
         for other in companions(file):
             to = target.with_name(moved_name(other, bare(file.name), title))

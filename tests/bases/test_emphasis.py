@@ -30,6 +30,7 @@ from tests.tiny import tiny_pipeline, tiny_xl_pipeline
         ("no:1.3) end", [("no:1.3) end", 1.0)]),
         ("()", []),
         ("a\\b", [("a\\b", 1.0)]),
+        (r"at 10\:30 a\|b", [("at 10:30 a|b", 1.0)]),
     ],
 )
 def test_brackets(prompt: str, expected: list[tuple[str, float]]) -> None:
@@ -107,3 +108,45 @@ def test_prompt_and_negative_have_the_same_length(base: StableDiffusion) -> None
     assert wanted.tokens.shape == unwanted.tokens.shape == (2, 96, wanted.tokens.shape[2])
     assert_near(wanted.tokens[1:, 32:64], tokens(base, ""))
     assert not torch.allclose(wanted.tokens[1:, :32], tokens(base, ""), atol=1e-2)
+
+
+def test_break_starts_a_chunk(base: StableDiffusion) -> None:
+    def chunked(*prompts: str) -> torch.Tensor:
+        return torch.cat([tokens(base, prompt) for prompt in prompts], 1)
+
+    both = tokens(base, "a cat BREAK a dog")
+    assert both.shape[1] == 2 * 32
+    assert_near(both, chunked("a cat", "a dog"))
+    assert not torch.allclose(both, chunked("a cat", "a cat"), atol=1e-2)
+    assert torch.equal(tokens(base, "a cat\nBREAK\na dog"), both)
+    assert torch.equal(tokens(base, "(a cat BREAK a dog:1) BREAK"), both)
+    heavy = tokens(base, "(a cat BREAK a:1.5) dog")
+    assert_near(heavy, chunked("(a cat:1.5)", "(a:1.5) dog"))
+    assert not torch.allclose(heavy, both, atol=1e-2)
+    with torch.no_grad():
+        wanted, unwanted = base.read(["a cat BREAK a dog"], ["rain BREAK snow"])
+        first, _ = base.read(["a cat"], [""])
+    assert_near(unwanted.tokens, chunked("rain", "snow"))
+    if wanted.pooled is not None and first.pooled is not None:
+        assert_near(wanted.pooled, first.pooled)  # of the first chunk, as in A1111
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chunks"),
+    [
+        ("BREAK", [""]),
+        ("a BREAK", ["a"]),
+        ("BREAK a", ["", "a"]),
+        ("a BREAK BREAK b", ["a", "", "b"]),
+        ("a BREAK " + "b " * 40 + " BREAK c", ["a", "b " * 30, "b " * 10, "c"]),
+        # negative controls: these are words
+        ("a break b", ["a break b"]),
+        ("a Break b", ["a break b"]),
+        ("BREAKFAST", ["breakfast"]),
+        ("a_BREAK_b", ["a_break_b"]),
+    ],
+)
+def test_where_chunks_begin(base: StableDiffusion, prompt: str, chunks: list[str]) -> None:
+    found = [chunk.ids[0].tolist() for chunk in base.readers[0].chunks(prompt)]
+    words = [base.readers[0].cut([text])[0].tolist() for text in chunks]
+    assert found == words and len(found) == base.chunks(prompt)

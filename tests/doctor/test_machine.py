@@ -1,4 +1,4 @@
-"""Limits of a container, cards of the driver, and folders."""
+"""Cards of the driver, and folders."""
 
 from __future__ import annotations
 
@@ -11,32 +11,6 @@ from lorastyle.doctor import machine
 from lorastyle.doctor.places import look_at
 
 needs_shell = pytest.mark.skipif(os.name == "nt", reason="a shell script and links")
-
-
-@pytest.fixture
-def limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in the place of the system's limits."""
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    return tmp_path
-
-
-def test_a_quota_of_cores(limits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    assert machine.cores() == 8
-    for text, cores in (("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1)):
-        (limits / "cpu.max").write_text(f"{text}\n")
-        assert machine.cores() == cores
-
-
-def test_a_limit_of_memory(limits: Path) -> None:
-    total, free = machine.memory()
-    assert total > free > 50_000_000
-    (limits / "memory.max").write_text("max\n")
-    assert machine.memory()[0] == total
-    (limits / "memory.max").write_text("50000000\n")
-    (limits / "memory.current").write_text("30000000\n")
-    (limits / "memory.stat").write_text("anon 1\ninactive_file 10000000\n")
-    assert machine.memory() == (50_000_000, 30_000_000)
 
 
 @needs_shell

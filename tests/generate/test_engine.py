@@ -27,8 +27,8 @@ from lorastyle.generate import (
     read_request,
     save_picture,
 )
+from lorastyle.generate.conditioning import rescaled
 from lorastyle.generate.levels import to_image
-from lorastyle.generate.sampling import rescaled
 from tests.tiny import tiny_pipeline
 
 MakeAdapter = Callable[..., Path]

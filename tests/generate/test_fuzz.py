@@ -117,7 +117,7 @@ def test_every_key_with_every_value(key: str) -> None:
     for value in VALUES:
         for raw in (json.dumps(value), "1e999", "NaN", "-Infinity"):
             request = f'{{"prompt": "a", "init": "x.png", {json.dumps(key)}: {raw}}}'
-            own = f'{{"version": 2, "request": {request}}}'
+            own = f'{{"version": 3, "request": {request}}}'
             outcome(png_of(chunk(b"iTXt", b"lorastyle\0\0\0\0\0" + own.encode())))
 
 

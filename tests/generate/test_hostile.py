@@ -92,7 +92,7 @@ def test_hostile_requests_get_a_short_answer(tmp_path: Path, request_: dict[str,
     "keys", [{f"key{i}": 1 for i in range(15_000)}, {"k" * 100_000: 1}], ids=["many", "long"]
 )
 def test_keys_that_nobody_knows_get_a_short_remark(tmp_path: Path, keys: dict[str, object]) -> None:
-    text = json.dumps({"version": 2, "request": {"prompt": "a", **keys}})
+    text = json.dumps({"version": 3, "request": {"prompt": "a", **keys}})
     request, remarks = read_settings(png(tmp_path / "a.png", lorastyle=text))
     assert request == GenerateRequest("a")
     assert len(remarks) == 1 and len(remarks[0]) < 200

@@ -20,6 +20,7 @@ from lorastyle.generate import (
     save_picture,
 )
 from lorastyle.generate.metadata.a1111 import write_parameters
+from lorastyle.generate.prompt_plan import is_plain
 
 from .pictures import png
 
@@ -53,7 +54,7 @@ def test_a_picture_remembers_its_request(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.getpixel((0, 0)) == (255, 0, 0)
         chunk = json.loads(image.info["lorastyle"])
-    assert chunk["version"] == 2
+    assert chunk["version"] == 3
     assert {"torch", "diffusers"} <= set(chunk["libraries"])
 
 
@@ -67,6 +68,27 @@ def test_pictures_of_the_first_version_are_drawn_as_they_were(tmp_path: Path) ->
     assert spans(request.negative_prompt)[0].text == "[b]"
     now = read_request(png(tmp_path / "b.png", lorastyle=own({"prompt": "a (red:1.3) cat"})))
     assert now.prompt == "a (red:1.3) cat" and now.guidance_rescale is None
+
+
+def test_pictures_of_the_second_version_are_drawn_as_they_were(tmp_path: Path) -> None:
+    """Then, A1111's operators were words."""
+    old = own(
+        {"prompt": "a CAT AND a [red:blue:0.5] (dog:1.3) BREAK [x|y]", "negative_prompt": "10:30 AND [b]"}
+    )
+    request = read_request(png(tmp_path / "a.png", lorastyle=old))
+    assert request.prompt == r"a CAT and a [red\:blue\:0.5] (dog:1.3) break [x\|y]"
+    assert is_plain(request.prompt, request.negative_prompt)
+    assert [(span.text, round(span.weight, 3)) for span in spans(request.prompt)] == [
+        ("a CAT and a ", 1.0),
+        ("red:blue:0.5", 0.909),
+        (" ", 1.0),
+        ("dog", 1.3),
+        (" break ", 1.0),
+        ("x|y", 0.909),
+    ]
+    assert request.negative_prompt == "10:30 and [b]" and request.guidance_rescale is None
+    new = own({"prompt": "a CAT AND a [red:blue:0.5]"}, 3)
+    assert read_request(png(tmp_path / "b.png", lorastyle=new)).prompt == "a CAT AND a [red:blue:0.5]"
 
 
 def test_without_metadata_there_is_nothing_to_read(tmp_path: Path) -> None:
@@ -191,7 +213,7 @@ def test_what_a_later_lorastyle_may_add_is_named_and_left_out(tmp_path: Path) ->
 
 def test_another_tools_text_stands_in_for_ours(tmp_path: Path) -> None:
     parameters = write_parameters(PORTABLE, "0.1.0")
-    for text in ("{", own({"prompt": "a"}, 3), own({"prompt": 3})):
+    for text in ("{", own({"prompt": "a"}, 4), own({"prompt": 3})):
         request, remarks = read_settings(png(tmp_path / "a.png", lorastyle=text, parameters=parameters))
         assert request.prompt == PORTABLE.prompt and "that of other tools was read" in remarks[0]
     with pytest.raises(PictureError, match="not valid JSON"):  # the first of two reasons
@@ -205,7 +227,7 @@ def test_another_tools_text_stands_in_for_ours(tmp_path: Path) -> None:
         ({"lorastyle": "[" * 100_000}, "nested too deep"),
         ({"lorastyle": "[1]"}, "holds no request"),
         ({"lorastyle": own([])}, "holds no request"),
-        ({"lorastyle": own({"prompt": "a"}, 3)}, "format version 3"),
+        ({"lorastyle": own({"prompt": "a"}, 4)}, "format version 4"),
         ({"lorastyle": own({"prompt": "a", "seed": "__import__('os')"})}, "seed is"),
         ({"lorastyle": own({"prompt": "a", "width": [1]})}, "width is"),
         ({"lorastyle": own({"prompt": "a", "adapters": {"a": 1}})}, "adapters is"),

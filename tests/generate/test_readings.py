@@ -92,7 +92,8 @@ def test_while_an_adapter_is_trained_nothing_is_remembered(engine: Engine, asked
 def test_what_is_remembered_has_an_end(
     engine: Engine, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = module.Words(*engine.base.read(["a cat"], ["rain"])).nbytes
+    wanted, unwanted = engine.base.read(["a cat"], ["rain"])
+    one = module.Words((wanted,), unwanted).nbytes
     asked.clear()
     monkeypatch.setattr(module, "MOST_BYTES", 3 * one)
     prompts = [f"a cat {i}" for i in range(4)]

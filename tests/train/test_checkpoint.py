@@ -52,8 +52,10 @@ def test_going_on_is_as_if_it_had_never_stopped(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no checkpoint"):
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
         load_checkpoint(tmp_path / "none.safetensors")
+    with pytest.raises(OSError, match="directory"):
+        load_checkpoint(tmp_path)
     path = Run().walk(1).save(tmp_path / "c.safetensors")
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(TrainingError, match="damaged"):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from .other_families import OTHER_FAMILIES
 from .parts import LayoutError
 
 
@@ -56,12 +57,7 @@ _OTHERS: tuple[tuple[str, str, str], ...] = (
         "an adapter, not a base",
         "Draw with it by --adapter, and name the base that it was made for",
     ),
-    (r"joint_blocks\.", "a Stable Diffusion 3 model", _WHOLE),
-    (
-        r"double_blocks\.|single_blocks\.|double_stream_blocks\.|single_stream_modulation",
-        "a Flux model",
-        _WHOLE,
-    ),
+    *((rf"^(?:[\w.]*\.)?(?:{pattern})", f"{title} model", _WHOLE) for pattern, title in OTHER_FAMILIES),
     (r"^(control_model\.|input_hint_block\.|controlnet_)", "a ControlNet", _WHOLE),
     (
         r"^conditioner\.embedders\.0\.model\.",

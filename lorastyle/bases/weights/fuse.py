@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastyle.adapters import PartFile, Weighted, atomic_write, check_parts, family_title, read_weighted
+from lorastyle.adapters import (
+    PartFile,
+    Weighted,
+    atomic_write,
+    check_parts,
+    check_space,
+    family_title,
+    read_weighted,
+)
 from lorastyle.errors import BaseError, BaseMismatchError
 
 from .as_folder import write_pipeline
@@ -76,6 +84,7 @@ def fuse_base(
             )
     sums = Sums(stored, parts, on_module)
     try:
+        check_space(target, sum(file.stat().st_size for file in stored.headers))
         if target.suffix == _SUFFIX:
             atomic_write(target, sums.file(stored.path, _record(stored, parts)), replace=False)
             _copy_sidecar(stored.path, target)

@@ -12,11 +12,13 @@ from typing import NoReturn, cast
 
 from lorastyle.errors import PictureError
 
+from ..prompt_syntax import as_words
 from ..request import AdapterUse, GenerateRequest
 from .portable import portable_request
 from .recorded import Recorded, as_table, clamped, known_only
 
-FORMAT_VERSION = 2  # 1: brackets were letters, and guidance was never rescaled
+# 1: brackets were letters, and guidance was never rescaled. 2: AND, BREAK, [a:b:0.5] and [a|b] were words.
+FORMAT_VERSION = 3
 _REQUEST_KEYS = tuple(f.name for f in fields(GenerateRequest))
 _ADAPTER_KEYS = tuple(f.name for f in fields(AdapterUse))
 
@@ -51,8 +53,8 @@ def read_own(text: str) -> Recorded:
     request = as_table(content.get("request"))
     if request is None or type(content.get("version")) is not int:
         raise PictureError("its lorastyle text holds no request.")
-    if content["version"] == 1:
-        request = _as_drawn_then(request)
+    if content["version"] in (1, 2):
+        request = _as_drawn_then(request, content["version"])
     elif content["version"] != FORMAT_VERSION:
         raise PictureError(
             f"its request has the format version {str(content['version'])[:20]}; this lorastyle reads "
@@ -93,11 +95,11 @@ def _known_adapter(use: object, remarks: list[str]) -> object:
     return kept
 
 
-def _as_drawn_then(request: Mapping[str, object]) -> dict[str, object]:
-    """What draws a picture of version 1 again."""
+def _as_drawn_then(request: Mapping[str, object], version: int) -> dict[str, object]:
+    """What draws a picture of an earlier version again."""
     texts = {
-        key: re.sub(r"([\\()\[\]])", r"\\\1", text)
+        key: as_words(re.sub(r"([\\()\[\]])", r"\\\1", text) if version == 1 else text)
         for key in ("prompt", "negative_prompt")
         if isinstance(text := request.get(key), str)
     }
-    return {**request, **texts, "guidance_rescale": 0.0}
+    return {**request, **texts, **({"guidance_rescale": 0.0} if version == 1 else {})}

@@ -1,0 +1,1 @@
+from train.disk import *

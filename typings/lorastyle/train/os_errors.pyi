@@ -1,0 +1,1 @@
+from train.os_errors import *

@@ -1,0 +1,1 @@
+from ui.logins import *
