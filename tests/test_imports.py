@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors",
     "notes",
+    "text_files",
     "samples",
     "pictures",
     "adapters",
@@ -68,7 +69,7 @@ def complaint(package: str, name: str) -> str | None:
         return None
     if rest[0] not in ORDER:
         return None  # a name that `lorastyle` itself offers
-    if rest[0] == package and package not in ("errors", "notes"):
+    if rest[0] == package and package not in ("errors", "notes", "text_files"):
         return "siblings are imported relatively"
     if ORDER.index(rest[0]) > ORDER.index(package):
         return f"{rest[0]} is to the right of {package or 'lorastyle'}"
@@ -89,7 +90,7 @@ def complaints(package: str, source: str) -> list[str]:
 def test_import_direction(package: str, file: Path) -> None:
     source = file.read_text(encoding="utf-8")
     assert complaints(package, source) == []
-    if package not in ("", "errors", "notes"):
+    if package not in ("", "errors", "notes", "text_files"):
         depth = len(file.relative_to(OUTSIDE.get(package, ROOT / "lorastyle" / package)).parts)
         levels = [node.level for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
         assert max(levels, default=0) <= depth, "a relative import leaves its package"

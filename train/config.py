@@ -13,9 +13,11 @@ import tomli_w
 from PIL import ImageColor
 
 from lorastyle.adapters import atomic_write
-from lorastyle.bases import AUTO, FOR_TRAINING
+from lorastyle.bases import AUTO, FOR_TRAINING, toml_advice
 from lorastyle.errors import ConfigError, near_miss
+from lorastyle.notes import note
 from lorastyle.pictures import SUFFIXES
+from lorastyle.text_files import decode_text
 
 from .settings import Setting, number, path, shown, switch, text, texts, whole
 
@@ -211,20 +213,11 @@ class TrainConfig:
             ConfigError: the file is missing or no TOML, or as `from_mapping`.
         """
         path = Path(path).expanduser()
+        text = _toml_text(path)
         try:
-            values: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            why = error.strerror or error
-            raise ConfigError(f'config: "{path}" cannot be read ({why}). Check the path.') from None
-        except UnicodeDecodeError:
-            raise ConfigError(
-                f'config: "{path}" is no text in UTF-8; save it as plain text in UTF-8.'
-            ) from None
+            values: dict[str, object] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(
-                f'config: "{path}" is not written as TOML: {error}. '
-                "Write one setting a line, such as steps = 600, and texts in quotes."
-            ) from None
+            raise ConfigError(f'config: "{path}" is not valid TOML: {toml_advice(error)}') from None
         except (ValueError, RecursionError):  # the parser's own limits: it does not say where
             raise ConfigError(
                 f'config: "{path}" holds a number of thousands of digits, or lists in lists hundreds deep. '
@@ -268,6 +261,24 @@ class TrainConfig:
         if home is not None and path is not None:
             atomic_write(home / Path(path).name, toml.encode())
         return toml
+
+
+def _toml_text(path: Path) -> str:
+    """The text of a settings file, with a note where its encoding had to be guessed.
+
+    Raises:
+        ConfigError: it cannot be read, or is in an encoding that cannot be guessed.
+    """
+    try:
+        decoded = decode_text(path.read_bytes())
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f'config: "{path}" cannot be read ({why}). Check the path.') from None
+    if decoded.doubtful:
+        raise ConfigError(f'config: "{path}" is not text in UTF-8. Save it as plain text in UTF-8.')
+    if decoded.note:
+        note(f"{path}, line {decoded.line}: the file {decoded.note}.")
+    return decoded.text
 
 
 _PATHS = tuple(f.name for f in fields(TrainConfig) if f.metadata["setting"].kind == "path")

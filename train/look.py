@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from lorastyle.errors import near_miss
 from lorastyle.pictures import SUFFIXES, Unusable, open_picture, why_not_read
 
 from .captions import Caption, repeats_of, words_of
+from .companions import Companion, find_companions
 from .samples import Dropped, Sample, Side
 from .sides import Captions, is_side_file, system_file
 
@@ -31,7 +32,9 @@ class Look:
     def run(self) -> Look:
         files = list(self._walk())
         captions = Captions.among(files)
-        pictures = {self._name(path): path for path in files if path.suffix.lower() in SUFFIXES}
+        images = [path for path in files if path.suffix.lower() in SUFFIXES and not system_file(path.name)]
+        companions = find_companions(images, files)
+        pictures = {self._name(path): path for path in images if path not in companions}
         owners = {
             side: name for name, path in reversed(pictures.items()) for side in captions.side_files(path)
         }
@@ -42,6 +45,8 @@ class Look:
                 self.side.append(Side(name, f"{writer}, no picture"))
             elif path.name.endswith(SHEET):
                 self.side.append(Side(name, "the sheet of a training"))
+            elif (companion := companions.get(path)) is not None:
+                self.side.append(Side(name, f"{companion.what} of {self._name(companion.owner)}, not used"))
             elif is_side_file(path):
                 self._side(path, captions, owners, pictures)
             elif path.suffix.lower() in SUFFIXES:
@@ -50,6 +55,7 @@ class Look:
                 self.dropped.append(Dropped(name, why_not_read(path) or "not a picture"))
         self.notes += [f"{self._name(path)}: {problem}" for path, problem in captions.problems]
         self._note_repeats()
+        self._note_masks([companion for companion in companions.values() if companion.what != "preview"])
         return self
 
     def _picture(self, path: Path, captions: Captions, seen: dict[str, int]) -> None:
@@ -98,6 +104,14 @@ class Look:
             stems = [Path(picture).stem for picture in pictures]
             self.dropped.append(
                 Dropped(name, f"a caption without a picture of that name.{near_miss(path.stem, stems)}")
+            )
+
+    def _note_masks(self, unused: Sequence[Companion]) -> None:
+        for what in dict.fromkeys(companion.what for companion in unused):
+            count = sum(companion.what == what for companion in unused)
+            self.notes.append(
+                f"{count} {what}{'s' * (count != 1)} beside images {'are' if count != 1 else 'is'} not used: "
+                "lorastyle trains on whole images"
             )
 
     def _note_repeats(self) -> None:

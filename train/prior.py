@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 from lorastyle.adapters import atomic_write
-from lorastyle.bases import StableDiffusion, cache_folder
+from lorastyle.bases import StableDiffusion, as_prompt, cache_folder
 from lorastyle.errors import TrainingError
 
 from .cache import CODE_VERSION
@@ -43,6 +43,7 @@ def class_images(
     """`count` PNG files of the prompt, drawn by the base; call it before anything is attached.
 
     Args:
+        prompt: as captions are: its brackets are words, not weights.
         model: `model_key(base)`, where it is known already: hashing a large model takes a while.
         folder: where class pictures are kept; None means `class` in the cache folder.
         clip_skip: which text layer is read; 1 is the last.
@@ -52,7 +53,7 @@ def class_images(
         TrainingError: they cannot be written.
     """
     home = (folder or cache_folder() / "class") / _key(
-        model or model_key(base), prompt, resolution, clip_skip
+        model or model_key(base), as_prompt(prompt), resolution, clip_skip
     )
     with _told_where(home):
         home.mkdir(parents=True, exist_ok=True)
@@ -61,9 +62,8 @@ def class_images(
     many = max(1, 8 * 128 * 128 // (resolution * resolution))
     for start in range(0, len(missing), many):
         some = missing[start : start + many]
-        pictures = draw(
-            base, [prompt] * len(some), some, resolution=resolution, batch=many, clip_skip=clip_skip
-        )
+        prompts = [as_prompt(prompt)] * len(some)
+        pictures = draw(base, prompts, some, resolution=resolution, batch=many, clip_skip=clip_skip)
         for i, picture in zip(some, pictures, strict=True):
             png = io.BytesIO()
             picture.save(png, "PNG")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lorastyle.bases import as_prompt
+
 from .captions import article, has_word, style_prompt
 from .config import TrainConfig
 from .dataset import Dataset
@@ -68,11 +70,12 @@ def in_settings(settings: Sequence[str], name: str) -> tuple[str, ...]:
 
 def sample_prompts(config: TrainConfig, dataset: Dataset, count: int) -> tuple[str, ...]:
     """`count` prompts, or all of the user's own with "{trigger}" filled in."""
+    trigger = as_prompt(dataset.trigger)
     if config.sample_prompts:
-        return tuple(prompt.replace("{trigger}", dataset.trigger) for prompt in config.sample_prompts)
+        return tuple(prompt.replace("{trigger}", trigger) for prompt in config.sample_prompts)
     if dataset.kind == "subject":
-        name = f"{dataset.trigger} {dataset.class_name}".strip()
+        name = f"{trigger} {as_prompt(dataset.class_name)}".strip()
         return in_settings(SETTINGS[:count], name)
     captions = " ".join(sample.caption.text for sample in dataset.used)
     unseen = [subject for subject in SUBJECTS if not has_word(captions, subject.split()[-1])]
-    return tuple(style_prompt(subject, dataset.trigger) for subject in (unseen or SUBJECTS)[:count])
+    return tuple(style_prompt(subject, trigger) for subject in (unseen or SUBJECTS)[:count])

@@ -73,7 +73,10 @@ class Setting:
             )
             raise ValueError(f"{key} is missing: {what}.")
         if any(ord(c) < 32 for c in value):
-            raise ValueError(f"{key} = {shown(value)}: must be one line without control characters.")
+            advice = ""
+            if self.kind == "path":
+                advice = " In double quotes a backslash begins an escape: write a path in single quotes."
+            raise ValueError(f"{key} = {shown(value)}: must be one line without control characters.{advice}")
         if self.allowed and value not in self.allowed:
             words = ", ".join(shown(word) for word in self.allowed)
             raise ValueError(

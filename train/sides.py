@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from lorastyle.bases import plain_text
+from lorastyle.text_files import decode_text
+
 from .captions import Caption, clean
 
 SIDE_SUFFIXES = (".txt", ".caption")  # the first wins
@@ -32,7 +35,11 @@ _TEXT_KEYS = ("text", "caption", "prompt")
 
 def system_file(name: str) -> str | None:
     """Who wrote a file that is none of the person's; None for all others."""
-    return "written by macOS" if name.startswith("._") else SYSTEM_FILES.get(name.lower())
+    if name.startswith("._"):
+        return "written by macOS"
+    if name.startswith("~$"):
+        return "left by an office program"
+    return SYSTEM_FILES.get(name.lower())
 
 
 def is_side_file(path: Path) -> bool:
@@ -76,10 +83,10 @@ class Captions:
         """What a file says of the picture, which may be nothing; None where none speaks of it."""
         for path in self.side_files(picture)[:1]:
             try:
-                text, notes = decode(_read(path))
+                decoded = decode_text(_read(path))
             except OSError as error:
                 return Caption(notes=(f"its caption {path.name} cannot be read ({error.strerror or error})",))
-            text = clean(text)
+            text, notes = clean(plain_text(decoded.text)), [decoded.note] * bool(decoded.note)
             if len(text) > MOST_CHARACTERS:
                 text = text[:MOST_CHARACTERS].rsplit(" ", 1)[0]
                 notes.append(f"is long: the first {MOST_CHARACTERS:,} characters are read")
@@ -93,12 +100,13 @@ class Captions:
 
     def _read_list(self, path: Path) -> None:
         try:
-            text, notes = decode(_read(path))
+            decoded = decode_text(_read(path))
         except OSError as error:
             self.problems.append((path, f"cannot be read ({error.strerror or error})"))
             return
-        self.problems += [(path, note) for note in notes]
-        for where, entry in self._entries(path, text):
+        if decoded.note:
+            self.problems.append((path, decoded.note))
+        for where, entry in self._entries(path, decoded.text):
             name = next((entry[key] for key in _NAME_KEYS if isinstance(entry.get(key), str)), None)
             words = next((entry[key] for key in _TEXT_KEYS if isinstance(entry.get(key), str)), None)
             if name is None or words is None:
@@ -107,7 +115,7 @@ class Captions:
             picture = path.parent / str(name).replace("\\", "/")
             if not os.path.exists(picture):
                 self.problems.append((path, f'{where} is about "{clean(str(name))}", which is not there'))
-            self.listed.setdefault(_key(picture), (clean(str(words)), path.name))
+            self.listed.setdefault(_key(picture), (clean(plain_text(str(words))), path.name))
 
     def _entries(self, path: Path, text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
         """(where it stands, entry) of JSON lines, of a JSON list, or of a table {name: text}."""
@@ -142,26 +150,6 @@ def _read(path: Path) -> bytes:
         raise OSError("not an ordinary file")
     with path.open("rb") as file:
         return file.read(MOST_BYTES)
-
-
-def decode(data: bytes) -> tuple[str, list[str]]:
-    """(text, notes): UTF-8 with or without a mark, UTF-16 and UTF-32 with one or by their zero bytes, else
-    Latin-1, which reads any bytes.
-    """
-    if data[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):  # before UTF-16, whose mark is how it begins
-        return data.decode("utf-32", errors="replace"), []
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace"), []
-    if b"\0" in data[:64]:
-        wide = "utf-32" if data[:64].count(0) * 2 > len(data[:64]) else "utf-16"
-        order = "be" if data[:1] == b"\0" else "le"
-        return data.decode(f"{wide}-{order}", errors="replace"), [
-            f"has no mark and was read as {wide.upper()}"
-        ]
-    try:
-        return data.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        return data.decode("latin-1"), ["is not in UTF-8 and was read as Latin-1: check its accents"]
 
 
 def _key(path: Path) -> str:

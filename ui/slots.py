@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lorastyle.bases import as_prompt
+
 SLOTS = 8
 SCALE, SLIDER = (-10.0, 10.0), (-1.0, 2.0)
 
@@ -43,7 +45,8 @@ def on_slider(scale: float) -> float:
 
 
 def with_trigger(prompt: str, trigger: str) -> str:
-    """The prompt with the trigger at its end, once."""
+    """The prompt with the trigger at its end, once; its brackets are words, not weights."""
+    trigger = as_prompt(trigger)
     if not trigger or trigger.casefold() in prompt.casefold():
         return prompt
     return f"{prompt.rstrip().rstrip(',')}, {trigger}" if prompt.strip() else trigger

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .cache import cache_folder, caching_in
-from .default import default_base, default_memory
+from .default import default_base, default_memory, toml_advice
+from .emphasis import as_prompt, plain_text
 from .host import host_cores, host_memory
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ __all__ = [
     "StoredBase",
     "WeightFiles",
     "activations",
+    "as_prompt",
     "autoencoder_bytes",
     "cache_folder",
     "cached_folder",
@@ -94,8 +96,10 @@ __all__ = [
     "open_stored",
     "peek_base",
     "peek_family",
+    "plain_text",
     "release_memory",
     "rounded_modes",
+    "toml_advice",
     "weight_bytes",
 ]
 

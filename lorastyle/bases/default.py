@@ -10,6 +10,7 @@ from typing import cast
 
 from lorastyle.errors import ConfigError, near_miss
 from lorastyle.library import home
+from lorastyle.text_files import decode_text
 
 from .memory import AUTO, FOR_DRAWING
 
@@ -64,11 +65,27 @@ def _base_in(file: Path) -> str | None:
     return str(beside) if beside is not None and beside.exists() else cast("str | None", base)
 
 
+def toml_advice(error: ValueError) -> str:
+    """What the parser says of a TOML file, and what to write instead.
+
+    It complains of an escape where somebody wrote a path of Windows in double quotes.
+    """
+    why = str(error)
+    if any(part in why for part in ("escape", "hex value", "Unescaped")) or "\\" in why:
+        return (
+            f"{why}. In double quotes a backslash begins an escape. Write a path in single quotes "
+            "('C:\\images'), or with forward slashes."
+        )
+    return f"{why}. Write one setting a line, such as steps = 600, and texts in quotes."
+
+
 def _read(file: Path) -> Mapping[str, object]:
     """What a file says; every problem at once."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = tomllib.loads(decode_text(file.read_bytes()).text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {toml_advice(error)}") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read ({error}). Mend it, or name a base with --base.") from error
     problems = [
         f"{file}: {key} is no key of this file.{near_miss(key, KEYS) or ' There are base and memory.'}"

@@ -11,6 +11,23 @@ LIMIT = 10.0
 _TOKEN = re.compile(r"\\[\\()\[\]:|]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[()\[\]]|[^\\()\[\]:]+|.", re.DOTALL)
 
 
+_ESCAPED = re.compile(r"\\([\\()\[\]:|])")
+_SPECIAL = re.compile(r"[\\()\[\]:|]")
+
+
+def plain_text(prompt: str) -> str:
+    """What a text with backslashes before brackets, colons and bars says: `hero (one)` for `hero \\(one\\)`.
+
+    This is how captions are read, which have no weights: there `(one)` is the same as `\\(one\\)`.
+    """
+    return _ESCAPED.sub(r"\1", prompt)
+
+
+def as_prompt(text: str) -> str:
+    """The inverse of `plain_text`: a prompt whose words are exactly these."""
+    return _SPECIAL.sub(lambda found: f"\\{found[0]}", text)
+
+
 @dataclass(frozen=True)
 class Span:
     """A piece of a prompt, and how much its words count: 1 is as they are, 0 is as if they were not there."""

@@ -140,4 +140,9 @@ def _why(error: yaml.MarkedYAMLError) -> str:
         return "this is no YAML: a second colon. Put text that has one into quotation marks."
     if "tab" in why or "cannot start any token" in why:
         return f"this is no YAML: {why}. Indent with spaces, not tabs; quote text that begins with a sign."
+    if "unknown escape character" in why or "expected escape sequence" in why:
+        return (
+            f"this is no YAML: {why}. In double quotes a backslash begins an escape: write paths in single "
+            "quotes, or with forward slashes."
+        )
     return f"this is no YAML: {why}."

@@ -64,6 +64,8 @@ def _why(line: str, error: json.JSONDecodeError) -> str:
     trailing = before.endswith(",") and line[error.pos : error.pos + 1] in ("}", "]")
     if trailing or error.msg.startswith("Illegal trailing comma"):  # in the words of Python 3.13
         return "nothing follows the last comma. Take it away"
+    if error.msg.startswith("Invalid \\"):  # a path of Windows
+        return f"{error.msg}. A backslash begins an escape: write two of them, or forward slashes"
     return error.msg
 
 

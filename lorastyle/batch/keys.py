@@ -27,6 +27,8 @@ NUMBERS = frozenset(
     }
 )
 """Keys whose value may be a range."""
+SWITCHES = frozenset(field.name for field in fields(GenerateRequest) if isinstance(field.default, bool))
+"""Keys whose value is true or false."""
 _SIZE = re.compile(r"\s*(\d{1,6})(?:\s*[xX]\s*(\d{1,6}))?\s*")
 _EXCLUSIVE = {
     "size": ("width", "height"),
@@ -133,6 +135,8 @@ def scale_of(item: Mapping[str, object], name: str) -> object:
 
 
 def _size(value: object) -> tuple[int, int]:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     found = _SIZE.fullmatch(text)
     if found is None:

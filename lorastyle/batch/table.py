@@ -12,14 +12,28 @@ from functools import partial
 from io import StringIO
 
 from lorastyle.errors import ConfigError, shortened
+from lorastyle.notes import note
 
 from .entries import Entry, make_entry
-from .keys import is_key, takes_ranges, unknown
+from .keys import SWITCHES, is_key, takes_ranges, unknown
 from .places import Misplaced, Place, Problem
 from .ranges import number_or_text
 from .text import check_letters
 
-_WITH_COMMA = re.compile(r"[+-]?\d+,\d+")
+_WITH_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+_GROUPS = re.compile(r"(?<=\d)[ '\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_MONTH = (  # as spreadsheets write them in English, German, French, Spanish, Portuguese, Italian, Dutch
+    r"(?:jan|feb|fév|fev|mar|mär|mrz|maa|mrt|apr|avr|abr|mai|may|mag|maj|mei|jun|juin|giu|jul|juil|lug|aug|aoû|"
+    r"ago|set|sep|oct|okt|out|ott|nov|dec|dez|déc|dic|ene|gen)[a-zéû]*\.?"
+)
+_DATE = re.compile(
+    r"\d{4}-\d\d?-\d\d?(?:[ T].*)?|\d\d?[./-]\d\d?[./-](?:\d\d){1,2}|"
+    rf"\d\d?[-. ]*{_MONTH}(?:[- ]\d{{2,4}})?|{_MONTH}[- ]\d{{2,4}}",
+    re.IGNORECASE,
+)
+_ROUNDED = re.compile(r"\d(?:\.(\d+))?[eE]\+?(\d+)")
+_TRUE = frozenset("true wahr vrai verdadero verdadeiro vero waar prawda yes on 1".split())
+_FALSE = frozenset("false falsch faux falso onwaar fałsz no off 0".split())
 
 
 def read_table(text: str) -> Iterator[Entry | Problem]:
@@ -61,7 +75,7 @@ def _header(row: list[str], line: int) -> list[str]:
     names = [cell.strip() for cell in row]
     while names and not names[-1]:
         names.pop()
-    names = [name if is_key(name) else name.lower() for name in names]
+    names = [name if is_key(name) else re.sub(r"[\s-]+", "_", name.lower()) for name in names]
     problems = [
         f"{Place(line, i)}: {unknown(name) if name else 'a column without a name; name it, or remove it.'}"
         for i, name in enumerate(names, 1)
@@ -84,17 +98,36 @@ def _entry(row: list[str], header: list[str], line: int, *, decimal_comma: bool)
         what = f"this row has {len(row)} cells, the header names {len(header)}. Quote text that has commas."
         raise Misplaced(Place(line, len(header) + 1), what)
     values = {
-        key: _value(key, cell, decimal_comma) for key, cell in zip(header, row, strict=False) if cell.strip()
+        key: _value(key, cell, decimal_comma, Place(line, column))
+        for column, (key, cell) in enumerate(zip(header, row, strict=False), 1)
+        if cell.strip()
     }
     return make_entry(values, find, defaults={})
 
 
-def _value(key: str, cell: str, decimal_comma: bool) -> object:
+def _value(key: str, cell: str, decimal_comma: bool, place: Place) -> object:
+    """A cell as its key takes it, whatever a spreadsheet made of the number.
+
+    Raises:
+        Misplaced: a spreadsheet made a date of it.
+    """
+    text = cell.strip()
+    if key in SWITCHES:
+        word = text.lower()
+        return True if word in _TRUE else False if word in _FALSE else text
     if not takes_ranges(key) and key != "number":
         return cell
-    text = cell.strip()
+    text = _GROUPS.sub("", text.replace("\u2212", "-"))
     if decimal_comma and _WITH_COMMA.fullmatch(text):
         text = text.replace(",", ".")
+    if _DATE.fullmatch(text):
+        raise Misplaced(
+            place,
+            f"{key} is {shortened(cell)}, a date. Spreadsheets make dates of numbers and ranges: format the "
+            "column as text, and write the value again.",
+        )
+    if key == "seed" and (found := _ROUNDED.fullmatch(text)) and int(found[2]) > max(len(found[1] or ""), 5):
+        note(f"{place}: seed is {text}, which a spreadsheet has rounded. Format the column as a number.")
     return number_or_text(text)
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
 from pathlib import Path
 
 from lorastyle.errors import ConfigError, is_unicode, near_miss
+from lorastyle.notes import note
+from lorastyle.text_files import decode_text
 
 from .places import Misplaced, Place
 
 MAX_BYTES = 64 * 1024 * 1024
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 def read_text(path: Path) -> str:
-    """The text of a file: UTF-8, or UTF-16 where it says so. Bytes that are neither become halves of
-    characters, which `check_letters` finds, so that only the lines they are in are lost.
+    """The text of a file, with "\\n" at the end of each line; see `decode_text`.
+
+    Where even Windows-1252 is unlikely, bytes that are no UTF-8 become halves of characters, which
+    `check_letters` finds, so that only the lines they are in are lost.
 
     Raises:
         ConfigError: there is no such file, it cannot be read, or it is far too large.
@@ -31,8 +33,12 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"{path} cannot be read ({why}). Name a .jsonl, .csv or .yaml file.") from error
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_BYTES >> 20} MB. Split it into several manifests.")
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
-    return data.decode(encoding, "replace" if encoding == "utf-16" else "surrogateescape")
+    decoded = decode_text(data)
+    if decoded.doubtful:
+        return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
+    if decoded.note:
+        note(f"{path}, line {decoded.line}: the file {decoded.note}.")
+    return decoded.text
 
 
 def check_letters(text: str, line: int) -> None:

@@ -24,6 +24,7 @@ STRENGTH, HIRES_STRENGTH = 0.6, 0.4  # where they are left open
 MAX_ADAPTERS = 256
 COMBINE = ("composite", "k-lora")
 _MOST_PROBLEMS = 20
+_WHOLE = ("seed", "steps", "width", "height", "number", "clip_skip")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class GenerateRequest:
     def from_dict(cls, values: Mapping[str, object]) -> GenerateRequest:
         """Build a request from plain values: the inverse of `to_dict`.
 
-        An adapter may be a table {name, scale} or the text "name:scale".
+        An adapter may be a table {name, scale} or the text "name:scale". A whole number may be written as
+        20.0, as spreadsheets and some languages do.
 
         Raises:
             ConfigError: unknown keys, with the nearest known one, and every problem with the values.
@@ -113,6 +115,7 @@ class GenerateRequest:
             uses, adapter_problems = _adapter_uses(cast("Sequence[object]", values["adapters"]))
             problems += adapter_problems
             values["adapters"] = uses
+        values |= {key: _as_whole(values[key]) for key in _WHOLE if key in values}
         if "prompt" not in values:
             problems.append("prompt is missing: say what to draw.")
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
@@ -207,6 +210,7 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
             name = values[key]
             good = isinstance(name, str) and 0 < len(name.strip()) <= MAX_TEXT and is_unicode(name)
             judge(key, good and "\0" not in cast(str, name), "the path of a picture is needed")
+            problems += _escapes(key, name)
     if values.get("mask") is not None and values.get("init") is None:
         problems.append("mask is given without init: name the picture it belongs to.")
     if values.get("strength") is not None and values.get("init") is None:
@@ -245,7 +249,18 @@ def _request_problems(values: Mapping[str, object]) -> list[str]:
         base = values["base"]
         good = isinstance(base, str) and 0 < len(base.strip()) <= MAX_TEXT and is_unicode(base)
         judge("base", good, '"embedded", a checkpoint file, a folder or a Hub id is needed')
+        problems += _escapes("base", base)
     return problems + _adapters_problems(values.get("adapters", ()))
+
+
+def _escapes(key: str, path: object) -> list[str]:
+    """A path with a tab or line break in it was written with single backslashes where these begin escapes."""
+    if isinstance(path, str) and any(letter in path for letter in "\a\b\t\n\f\r"):
+        return [
+            f"{key} is {shortened(path)}, with a line break or tab in it. In double quotes a backslash "
+            "begins an escape: write two of them, or forward slashes."
+        ]
+    return []
 
 
 def _too_few_steps(values: Mapping[str, object]) -> list[str]:
@@ -278,6 +293,11 @@ def _adapters_problems(adapters: object) -> list[str]:
         for name, count in sorted(counts.items())
         if count > 1
     ]
+
+
+def _as_whole(value: object) -> object:
+    """20 for 20.0; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_whole(value: object, low: int, high: int) -> bool:

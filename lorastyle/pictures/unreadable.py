@@ -23,6 +23,7 @@ _BY_SUFFIX = {
     ),
     **dict.fromkeys((".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"), _VIDEO),
     **dict.fromkeys((".zip", ".rar", ".7z", ".tar", ".gz"), _ARCHIVE),
+    **dict.fromkeys((".part", ".crdownload", ".download", ".tmp"), "an unfinished download: fetch it again"),
     **dict.fromkeys((".jxl", ".jp2", ".j2k", ".tga", ".ico", ".exr", ".hdr", ".ppm", ".dds"), _OTHER),
 }
 _BY_START = (

@@ -45,9 +45,10 @@ def test_a_file_without_a_base_says_nothing(here: Path) -> None:
     ("text", "said"),
     [
         ('bas = "x"', 'bas is no key.*Did you mean "base"'),
+        ('base = "C:\\Users\\me\\m.safetensors"', "single quotes"),
         ("base = 3", "base is 3; a text is needed"),
         ('base = ""', "a text is needed"),
-        ("base = ", "cannot be read"),
+        ("base = ", "is not valid TOML"),
         ('memory = "int9"', r"memory is 'int9'; allowed are auto, .*Did you mean \"int8\""),
         ("memory = 8", "memory is 8; allowed are"),
     ],

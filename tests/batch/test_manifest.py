@@ -116,13 +116,13 @@ def test_a_bad_line_is_told_and_the_others_go_on(expanded: Expand, line: str, co
 
 
 def test_bytes_that_are_no_utf_8_cost_their_line_alone(expanded: Expand) -> None:
-    found = expanded('{"prompt": "ein Bär"}\n{"prompt": "b"}\n'.encode("latin-1"), "jsonl")
+    found = expanded('{"prompt": "der Мишка"}\n{"prompt": "b"}\n'.encode("cp1251"), "jsonl")
     assert prompts(found) == ["b"]
     assert told(found) == [
-        'line 1, column 18: this is not UTF-8. Save the file as UTF-8; in Excel, as "CSV UTF-8".'
+        'line 1, column 17: this is not UTF-8. Save the file as UTF-8; in Excel, as "CSV UTF-8".'
     ]
-    found = expanded("prompt\nein Bär\nb\n".encode("latin-1"), "csv")
-    assert prompts(found) == ["b"] and "line 2, column 6: this is not UTF-8" in told(found)[0]
+    found = expanded("prompt\nder Мишка\nb\n".encode("cp1251"), "csv")
+    assert prompts(found) == ["b"] and "line 2, column 5: this is not UTF-8" in told(found)[0]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_quotation_mark_that_is_not_closed(expanded: Expand) -> None:
         ("yaml", "matrix: {stpes: 1}\n", "line 1, column 10: unknown key 'stpes'"),
         ("yaml", "? [a, b]\n: c\n", "line 1, column 3: a list or table cannot be a key"),
         ("yaml", "a: \x00\n", "this is no YAML"),
-        ("yaml", "items:\n  - ein B\udce4r\n", "line 2, column 10: this is not UTF-8"),
+        ("yaml", "items:\n  - ein \udccc\udce8\udcf8\udcea\udce0\n", "line 2, column 9: this is not UTF-8"),
         ("toml", "x = 1\n", "a manifest ends in .jsonl"),
     ],
 )  # fmt: skip

@@ -78,7 +78,9 @@ def test_a_messy_folder_is_accounted_for(tmp_path: Path) -> None:
     there = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     assert files(found) == sorted(there), "each file once"
     (dog,) = (s for s in found.used if s.name == "Dog.JPG")
-    assert dog.notes == ("Dog.caption is not in UTF-8 and was read as Latin-1: check its accents",)
+    assert dog.notes == (
+        "Dog.caption is not in UTF-8 and was read as Windows-1252: check its accents and quotation marks",
+    )
     assert dog.sha256 == hashlib.sha256((folder / "Dog.JPG").read_bytes()).hexdigest()
 
 
@@ -375,7 +377,7 @@ def test_wide_encodings(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "cat.txt").write_bytes("a sleeping cat".encode(encoding))
     (sample,) = scan(tmp_path).used
     assert sample.caption.text == "a sleeping cat"
-    assert ("no mark" in " ".join(sample.notes)) == encoding.endswith("e")
+    assert ("no byte order mark" in " ".join(sample.notes)) == encoding.endswith("e")
 
 
 def test_lines_of_json_end_at_line_ends_only(tmp_path: Path) -> None:
