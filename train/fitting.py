@@ -11,7 +11,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lorastyle.adapters import SHEET, atomic_write, file_hash, save_adapter, set_metadata, thumbnail
+from lorastyle.adapters import (
+    FULL,
+    SHEET,
+    TOO_MANY_FILES,
+    atomic_write,
+    file_hash,
+    save_adapter,
+    set_metadata,
+    thumbnail,
+)
 from lorastyle.bank import AdapterBank
 from lorastyle.bases import StableDiffusion
 from lorastyle.errors import AdapterFileError, ConfigError, TrainingError
@@ -35,7 +44,7 @@ from .modes import (
     training,
 )
 from .objective import Objective
-from .os_errors import FULL, TOO_MANY_FILES, translate_os_errors
+from .os_errors import translate_os_errors
 from .pictures import framing, load_pixels
 from .plan import Plan, make_plan
 from .prior import class_images, model_key

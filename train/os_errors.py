@@ -11,15 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
+from lorastyle.adapters import FULL, TOO_MANY_FILES
 from lorastyle.bases import is_out_of_memory
 from lorastyle.errors import TrainingError
 
 from .run import RunFolder
 from .stop import Stop
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""The disk is full, the quota is used up, or the file is larger than its file system allows."""
-TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _NETWORK = frozenset(
     {
         errno.ENETDOWN,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorastyle.adapters import atomic_write
+from lorastyle.adapters import atomic_write, write_advice
 from lorastyle.bases import StableDiffusion, as_prompt, cache_folder
 from lorastyle.errors import TrainingError
 
@@ -95,8 +95,8 @@ def _told_where(home: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise TrainingError(
-            f"Class pictures cannot be written to {home} ({error.strerror or error}). Make room there, or "
-            "choose another place with --prior-folder or the variable LORASTYLE_CACHE."
+            f"Class pictures cannot be written to {home} ({error.strerror or error}). "
+            f"{write_advice(error)}, or choose another place with --prior-folder or LORASTYLE_CACHE."
         ) from error
 
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
 from .block_weights import BLOCKS, BlockWeights, block_name, leads_to
-from .disk_space import Lack, check_space, existing_parent, free_space, lack_of_space, megabytes
+from .disk_space import (
+    FULL,
+    TOO_MANY_FILES,
+    Lack,
+    check_space,
+    existing_parent,
+    free_space,
+    lack_of_space,
+    megabytes,
+    write_advice,
+)
 from .families import FAMILIES, Family, family_title
 from .glance import Glance, glance
 from .header import Header, TensorEntry, read_header
@@ -76,10 +86,12 @@ __all__ = [
     "CONFIGS",
     "EXTRACTED_FROM",
     "FAMILIES",
+    "FULL",
     "IA3",
     "MERGED_FROM",
     "MERGE_METHODS",
     "SHEET",
+    "TOO_MANY_FILES",
     "Adapter",
     "AdapterInfo",
     "AdapterWarning",
@@ -175,6 +187,7 @@ __all__ = [
     "thumbnail",
     "turning_points",
     "without_private",
+    "write_advice",
     "write_sidecars",
 ]
 

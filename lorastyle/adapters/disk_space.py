@@ -9,6 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The disk is full, the quota is used up, or the file is larger than its file system allows."""
+TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def write_advice(error: OSError) -> str:
+    """What to do about a file that cannot be written, as the beginning of a sentence."""
+    if error.errno in FULL:
+        return "Free some disk space"
+    if error.errno in TOO_MANY_FILES:
+        return "Close other programs, or raise the limit of open files (ulimit -n)"
+    if error.errno in _NOT_ALLOWED:
+        return "Make the folder writable"
+    return "Check the disk and the folder"
+
 
 @dataclass(frozen=True)
 class Lack:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from torch import Tensor
 from lorastyle.errors import AdapterError, AdapterFileError, near_miss
 
 from .adapter import Adapter
+from .disk_space import FULL, write_advice
 from .files import write_tensors
 from .folder import write_folder
 from .formats import diffusers, kohya
@@ -231,11 +231,7 @@ def _differs(why: str) -> AdapterFileError:
 
 
 def _advice(path: Path, error: OSError, size: int) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        step = f"It needs {size / 1e6:.1f} MB. Make room, or choose another folder."
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        step = "Choose a folder that you may write to."
-    else:
-        step = "Choose another path."
+    needed = f"It needs {size / 1e6:.1f} MB. " if error.errno in FULL else ""
+    step = f"{needed}{write_advice(error)}, or choose another folder."
     what = f"{path} was not written: {error.strerror or error}."
     return f"{what} {step} A file that was there before is unchanged."

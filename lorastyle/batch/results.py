@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from lorastyle.adapters import atomic_write, file_hash, lock_file, move_new
+from lorastyle.adapters import atomic_write, file_hash, lock_file, move_new, write_advice
 from lorastyle.errors import ConfigError, PictureError
 from lorastyle.generate import save_picture
 
@@ -106,8 +106,8 @@ class Results:
                     return target
         except OSError as error:
             raise PictureError(
-                f"{self.folder / job.item.name} cannot be written ({error.strerror or error}). Make room, or "
-                "choose another --out; the same command goes on."
+                f"{self.folder / job.item.name} cannot be written ({error.strerror or error}). "
+                f"{write_advice(error)} or choose another --out, then run the same command again."
             ) from error
         finally:
             staged.unlink(missing_ok=True)
@@ -176,8 +176,8 @@ class Results:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise PictureError(
-                f"{self._file.name} cannot be written ({error.strerror or error}). Make room; the same "
-                "command goes on."
+                f"{self._file.name} cannot be written ({error.strerror or error}). {write_advice(error)}, "
+                "then run the same command again."
             ) from error
         self.history.take(line)
 

@@ -207,7 +207,9 @@ def test_a_full_disk_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(atomic_module.os, "fsync", full)
-    with pytest.raises(AdapterFileError, match=r"No space left on device\. It needs 0\.0 MB\. Make room"):
+    with pytest.raises(
+        AdapterFileError, match=r"No space left on device\. It needs 0\.0 MB\. Free some disk space"
+    ):
         save_adapter(mixed_adapter(seed=1), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 

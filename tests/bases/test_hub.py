@@ -163,7 +163,9 @@ def test_a_full_disk_is_told_before_the_download(hub: StandIn, monkeypatch: pyte
         free = 10
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Full)  # pyright: ignore[reportUnknownLambdaType]
-    with pytest.raises(BaseError, match=r"is a download of 0\.0 GB, and .* has 0\.0 GB left\. Make room"):
+    with pytest.raises(
+        BaseError, match=r"is a download of 0\.0 GB, and .* has 0\.0 GB left\. Free some disk space"
+    ):
         load_base("someone/tiny")
     assert hub.sent() == []
 

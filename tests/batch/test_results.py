@@ -249,7 +249,7 @@ def test_a_disk_that_is_full_ends_the_run_and_is_not_the_picture_s_fault(
 
     with monkeypatch.context() as patched:
         patched.setattr("lorastyle.batch.results.move_new", full)
-        with pytest.raises(PictureError, match=r"No space left on device.*the same command goes on"):
+        with pytest.raises(PictureError, match=r"No space left on device.*run the same command again"):
             go()
     assert files(out) == {}
     assert len(go()) == 4 and len(files(out)) == 4
