@@ -85,5 +85,5 @@ def _check_room(size: int, name: str) -> None:
     if (lack := lack_of_space({Path(HF_HUB_CACHE): size})) is not None:
         raise BaseError(
             f'The base "{name}" is a download of {size / 1e9:.1f} GB, and {existing_parent(lack.folder)} has '
-            f"{lack.free / 1e9:.1f} GB left. Free some disk space, or let HF_HOME name a folder on another disk."
+            f"{lack.free / 1e9:.1f} GB left. Free some disk space, or let HF_HOME name a folder elsewhere."
         )
