@@ -15,15 +15,9 @@ from lorastyle.library import find_adapter
 
 from .region import Region
 from .schedule import Schedule
+from .use_syntax import NUMBERS, OPTIONS, read_use, written_name
 
 MAX_TEXT = 10_000
-_FLOAT = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_SCALE = re.compile(rf"(.+):({_FLOAT})", re.DOTALL)
-_POINTS = re.compile(rf"(.+):({_FLOAT}\s*@.*)", re.DOTALL)
-_OPTION = re.compile(r":\s*([a-z_]+)\s*=")
-_NUMBERS = ("te", "unet", "start", "stop")
-_OPTIONS = (*_NUMBERS, "blocks", "schedule", "mask", "words")
-_ALSO = {"lbw": "blocks"}  # what A1111's LoRA Block Weight calls it
 
 
 @dataclass(frozen=True)
@@ -66,46 +60,30 @@ class AdapterUse:
         problems = use_problems({f.name: getattr(self, f.name) for f in fields(self)})
         if problems:
             raise ConfigError(problems)
-        for key in ("scale", *_NUMBERS):
+        for key in ("scale", *NUMBERS):
             if getattr(self, key) is not None:
                 object.__setattr__(self, key, float(getattr(self, key)))
 
     @classmethod
-    def parse(cls, text: str) -> AdapterUse:
-        """Read "cat", "cat:0.8", "C:\\cats\\cat.safetensors:-1" or "cat:0@0.2,1@0.6:te=0".
+    def parse(cls, text: str, steps: int | None = None) -> AdapterUse:
+        """Read "cat", "cat:0.8", "C:\\cats\\cat.safetensors:-1" or "cat:0@0.2,1@0.6:te=0"; see `use_syntax`.
 
-        Only a number after the last colon is a scale; without one it is 1.
+        Args:
+            steps: of the request, where places may be given in steps.
 
         Raises:
-            ConfigError: an unknown option, or one that is there twice.
+            ConfigError: an unknown option, one that is there twice, or a scale that is no finite number.
         """
-        marks = list(_OPTION.finditer(text))
-        values: dict[str, Any] = {}
-        ends = [*(mark.start() for mark in marks[1:]), len(text)]
-        for mark, end in zip(marks, ends, strict=False):  # of no mark there is one end too many
-            key = _ALSO.get(mark[1], mark[1])
-            if key not in _OPTIONS or key in values:
-                again = " again" if key in values else ""
-                raise ConfigError(
-                    f"adapters: {shortened(text)} has {mark[1]}={again}; allowed are "
-                    f"{', '.join(f'{o}=' for o in _OPTIONS)}, each once.{near_miss(mark[1], _OPTIONS)}"
-                )
-            written = text[mark.end() : end].strip()
-            values[key] = _number(written) if key in _NUMBERS else written
-        plain = text[: marks[0].start()] if marks else text
-        if "schedule" not in values and (found := _POINTS.fullmatch(plain)):
-            return cls(found[1], schedule=found[2], **values)
-        found = _SCALE.fullmatch(plain)
-        return cls(found[1], float(found[2]), **values) if found else cls(plain, **values)
+        return cls(**read_use(text, steps))
 
     def __str__(self) -> str:
         options = "".join(f":{key}={_plain(value)}" for key, value in self.options().items())
-        return f"{self.name}:{self.scale!r}{options}"
+        return f"{written_name(self.name)}:{self.scale!r}{options}"
 
     def options(self) -> dict[str, float | str]:
         """Everything but name, scale and hashes that is not as it would be anyway."""
-        own = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if f.name in _OPTIONS}
-        return {key: own[key][0] for key in _OPTIONS if own[key][0] != own[key][1]}
+        own = {f.name: (getattr(self, f.name), f.default) for f in fields(self) if f.name in OPTIONS}
+        return {key: own[key][0] for key in OPTIONS if own[key][0] != own[key][1]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> AdapterUse:
@@ -245,14 +223,6 @@ def is_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-def _number(written: str) -> float | str:
-    """What a text says; what is no number is left for the checks to complain about."""
-    try:
-        return float(written)
-    except ValueError:
-        return written
 
 
 def _plain(value: float | str) -> str:

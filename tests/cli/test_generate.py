@@ -73,7 +73,8 @@ def test_an_adapter_that_is_not_there(lorastyle: Run, tiny_base: str, adapter: P
     [
         (("--size", "13"), "width is 13; a multiple of 8"),
         (("--scheduler", "eular"), 'Did you mean "euler"?'),
-        (("-a", "dots:nan", "-a", ""), "the name is ''"),
+        (("-a", "dots:nan"), "the scale of 'dots' is 'nan'"),
+        (("-a", ""), "the name is ''"),
         (("-n", 2, "--out", "one.png"), "--out one.png names one picture, but --number is 2"),
         (("--base", "no-such-base"), 'There is no base "no-such-base"'),
     ],

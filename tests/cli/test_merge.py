@@ -70,7 +70,7 @@ def test_size_blocks_and_methods(lorastyle: Run, tmp_path: Path) -> None:
     [
         ((), "Name the adapters, such as cat:0.8 ink:0.5"),
         (("cat", "cta"), 'Did you mean "cat"?'),
-        (("cat:nan", "ink"), "is no number, so it is not read as a scale"),
+        (("cat:nan", "ink"), "the scale of .cat. is .nan."),
         (("cat", "cat:0.5"), "are the same adapter"),
         (("cat:0", "ink:0"), "Every scale is 0"),
         (("cat", "ink", "--rank", 0), "rank is 0; it must be at least 1"),

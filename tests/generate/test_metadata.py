@@ -238,7 +238,7 @@ def test_another_tools_text_stands_in_for_ours(tmp_path: Path) -> None:
         ({"parameters": "just a prompt"}, "no line of settings"),
         ({"parameters": "a\nSteps: many, Sampler: DDIM, Seed: 1"}, "Steps: 'many'"),
         ({"parameters": "a\nSteps: 1, Sampler: DDIM, Seed: 0x10"}, "Seed: '0x10'"),
-        ({"parameters": "a <lora:x:inf>\nSteps: 1, Sampler: DDIM, Seed: 1"}, "scale 'inf'"),
+        ({"parameters": "a <lora:x:1>\nSteps: 1, Sampler: DDIM, Seed: inf"}, "Seed: 'inf'"),
         ({"comment": "x"}, "no request in this picture"),
     ],
 )

@@ -24,6 +24,7 @@ from lorastyle.generate import (
 )
 from lorastyle.generate.conditioning import Words, rescaled
 from lorastyle.generate.schedulers import build_scheduler
+from lorastyle.notes import collecting
 from tests.generate.drawn import latents_of, pixels_of
 from tests.tiny import tiny_pipeline, tiny_xl_pipeline
 
@@ -311,7 +312,9 @@ def test_a_picture_draws_itself_again(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_adapters_named_in_an_edit_act_throughout() -> None:
-    request = with_tags_read(GenerateRequest("[<lora:one:0.5>:<lora:two:1>:0.5] cat"))
+    with collecting() as notes:
+        request = with_tags_read(GenerateRequest("[<lora:one:0.5>:<lora:two:1>:0.5] cat"))
+    assert len(notes) == 2 and all("acts at all steps" in text for text in notes)
     assert [(use.name, use.scale) for use in request.adapters] == [("one", 0.5), ("two", 1.0)]
     assert request.prompt.replace(" ", "") == "[::0.5]cat"
 

@@ -49,9 +49,10 @@ FULL = GenerateRequest(
         ("C:/cats/1:2", "C:/cats/1", 2.0),
         ("a:b:c", "a:b:c", 1.0),
         ("a:b:0", "a:b", 0.0),
-        ("cat:", "cat:", 1.0),
+        ("C:\\1:2\\cat", "C:\\1:2\\cat", 1.0),
         ("cat:0.8x", "cat:0.8x", 1.0),
-        ("cat:nan", "cat:nan", 1.0),
+        ('"cat:0.5"', "cat:0.5", 1.0),
+        ('"my cat":0.5', "my cat", 0.5),
         ("猫:0.5", "猫", 0.5),
     ],
 )
@@ -59,7 +60,31 @@ def test_only_a_number_at_the_end_is_a_scale(text: str, name: str, scale: float)
     assert AdapterUse.parse(text) == AdapterUse(name, scale)
 
 
-@pytest.mark.parametrize("use", [AdapterUse("cat", 0.1 + 0.2), AdapterUse("a:0.5"), AdapterUse("C:\\x", -2)])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cat:nan", "'nan'"),
+        ("file.safetensors:inf", "'inf'"),
+        ("cat:-Infinity", "'-Infinity'"),
+        ("cat:1e400", "'1e400'"),
+        ("cat:", "missing"),
+        ("cat:0,8", "'0,8'.* Write 0.8"),
+        ("cat:80%", "'80%'"),
+        ("cat:1/2", "'1/2'"),
+        ("cat:0.8.1", "'0.8.1'"),
+        ("cat:0.5:nan", "'nan'"),
+        ("cat:1:2:3:4", "4 numbers"),
+    ],
+)
+def test_a_scale_that_is_no_finite_number_is_no_part_of_the_name(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"'(cat|file.safetensors)'.*{said}"):
+        AdapterUse.parse(text)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [AdapterUse("cat", 0.1 + 0.2), AdapterUse("a:0.5"), AdapterUse("C:\\x", -2), AdapterUse("a:nan", te=0.5)],
+)
 def test_text_of_an_adapter_is_read_back(use: AdapterUse) -> None:
     assert AdapterUse.parse(str(use)) == use
 

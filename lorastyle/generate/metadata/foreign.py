@@ -7,6 +7,7 @@ from typing import cast
 
 from lorastyle.errors import PictureError, shortened
 
+from ..prompt_syntax import as_words
 from ..request import GenerateRequest
 from ..schedulers import scheduler_name
 from .own import read_json
@@ -73,6 +74,10 @@ def read_invokeai(text: str) -> Recorded:
         raise PictureError("its invokeai_metadata text holds no prompt.")
     remarks: list[str] = []
     given = {key: content[name] for key, name in _INVOKEAI.items() if content.get(name) is not None}
+    for key in ("prompt", "negative_prompt"):  # BREAK, AND and edits are words in InvokeAI
+        text = given.get(key)
+        if isinstance(text, str):
+            given[key] = as_words(text)
     values, moved = clamped(given)
     scheduler = content.get("scheduler")
     if isinstance(scheduler, str):

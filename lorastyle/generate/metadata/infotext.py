@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from lorastyle.errors import PictureError, shortened
+from lorastyle.notes import collecting
 
+from ..lora_tags import read_lora_tags, without_tags_in_negative
 from ..request import MAX_SEED, MAX_TEXT, AdapterUse, GenerateRequest
 from ..schedulers import scheduler_name
-from .a1111 import NEGATIVE
+from .a1111 import NEGATIVE, lora_name
 from .portable import last_part
 from .recorded import Recorded, clamped
-from .tags import HASH, finite, read_hashes, read_tags, without_tags
+from .tags import HASH, finite, read_hashes, read_hashes_table, recorded_uses
 
 # Each pattern reads a text once: bounded names, and nothing that could begin in many places.
-_PAIR = re.compile(r'(?:^|,)[ \t]*(\w[\w \-/]{0,80}?):[ \t]*("(?:\\.|[^\\"])+"|[^,]*)')
+_PAIR = re.compile(
+    r'(?:^|,)[ \t]*(\w[\w \-/]{0,80}?):[ \t]*("(?:\\.|[^\\"])+"|\{[^{}\n]*\}|\[[^\[\]\n]*\]|[^,]*)'
+)
+_SETTINGS = re.compile(r"(?:^|[\n\s.,])(Steps:[ \t]*\d)")
+_NEGATIVE = re.compile(r"(?:^|[\n\s.,])(Negative prompt:)")
 MAX_TEXT_READ = 64 * 1024
 _UNDERSTOOD = frozenset(
     {
@@ -56,24 +63,30 @@ def read_parameters(text: str) -> Recorded:
         raise PictureError(
             f"its `parameters` text has {len(text):,} letters; at most {MAX_TEXT_READ:,} are read."
         )
-    *lines, last = text.strip().split("\n")
-    pairs = {key: _unquoted(value.strip()) for key, value in _PAIR.findall(last)}
+    prompt, negative, settings = _parts(text.replace("\r\n", "\n").replace("\r", "\n").strip())
+    pairs = {key: _unquoted(value.strip()) for key, value in _PAIR.findall(settings)}
     if len(pairs) < 3:
         raise PictureError("its `parameters` text has no line of settings (Steps: ..., Sampler: ..., ...).")
-    at = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
-    prompt, negative = "\n".join(lines[:at]), "\n".join(lines[at:]).removeprefix(NEGATIVE)
     foreign = not pairs.get("Version", "").startswith("lorastyle")
     remarks: list[str] = []
-    uses = read_tags(prompt, read_hashes(pairs.get("Lora hashes", "")), remarks)
     values, moved = clamped(_numbers(pairs, remarks))
+    digests, model_digest = read_hashes_table(pairs.get("Hashes", ""))
+    digests |= read_hashes(pairs.get("Lora hashes", ""))
+    steps = values.get("steps")
+    with collecting() as noted:
+        tags = read_lora_tags(prompt, steps if isinstance(steps, int) else None)
+        negative = without_tags_in_negative(negative)
+    uses = recorded_uses(tags.uses, digests, remarks)
+    remarks += [*noted, *(f"{problem} The tag is left out." for problem in tags.problems)]
+    remarks += _unused_hashes(digests, uses)
     strength = values.pop("strength", None)
     request = GenerateRequest.from_dict(
         {
-            "prompt": _cut(without_tags(prompt), "prompt", remarks),
-            "negative_prompt": _cut(without_tags(negative), "negative prompt", remarks),
-            "adapters": [AdapterUse(name, scale, _of_12(digest)) for name, (scale, digest) in uses.items()],
+            "prompt": _cut(tags.text.strip(), "prompt", remarks),
+            "negative_prompt": _cut(negative.strip(), "negative prompt", remarks),
+            "adapters": [replace(use, hash=_of_12(digest)) for use, digest in uses.values()],
             "scheduler": _scheduler(pairs, remarks),
-            "base_hash": _of_10(pairs.get("Model hash", "")),
+            "base_hash": _of_10(pairs.get("Model hash", "") or model_digest),
             **values,
         }
     )
@@ -86,6 +99,45 @@ def read_parameters(text: str) -> Recorded:
         model=_model(pairs),
         foreign=foreign and pairs.get("RNG") != "CPU",
     )
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """(prompt, negative prompt, settings). The settings are the last line where it has three pairs, else what
+    follows the last "Steps:", since some programs write all of it as one line.
+    """
+    *lines, last = text.split("\n")
+    if len(_PAIR.findall(last)) < 3 or (not lines and not last.startswith("Steps:")):
+        starts = [found.start(1) for found in _SETTINGS.finditer(text)]
+        if not starts:
+            return text, "", ""
+        before, last = text[: starts[-1]], text[starts[-1] :].replace("\n", ", ")
+        marks = list(_NEGATIVE.finditer(before))
+        if not marks:
+            return before.strip(" \n"), "", last
+        negative = before[marks[-1].end() :]
+        return before[: marks[-1].start(1)].strip(" \n"), negative.strip(" \n"), last
+    while lines and (first := _first_of_settings(lines)) is not None:  # some programs break that line
+        lines, last = lines[:first], ", ".join([*lines[first:], last])
+    at = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
+    return "\n".join(lines[:at]), "\n".join(lines[at:]).removeprefix(NEGATIVE), last
+
+
+def _first_of_settings(lines: Sequence[str]) -> int | None:
+    """Where settings begin that go on to the last of these lines."""
+    starts = [i for i, line in enumerate(lines) if re.match(r"Steps:[ \t]*\d", line)]
+    return starts[-1] if starts and all(_PAIR.search(line) for line in lines[starts[-1] :]) else None
+
+
+def _unused_hashes(
+    digests: Mapping[str, str], uses: Mapping[str, tuple[AdapterUse, str | None]]
+) -> list[str]:
+    """Hashes of adapters that no tag names: they were used some other way, which is not recorded."""
+    known = {lora_name(name) for name in uses}
+    strange = [name for name in digests if name not in known]
+    if not strange:
+        return []
+    named = ", ".join(shortened(name, 40) for name in strange[:5]) + ", ..." * (len(strange) > 5)
+    return [f"The adapters {named} have hashes, and no tag says at which scale: left out."]
 
 
 def _numbers(pairs: Mapping[str, str], remarks: list[str]) -> dict[str, object]:

@@ -1,52 +1,44 @@
-"""Adapters in the text of A1111: `<lora:name:scale>` in the prompt, and `Lora hashes` behind it."""
+"""Adapters in the text of A1111: those that the prompt's tags name, and their hashes behind it."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import cast
 
-from lorastyle.errors import PictureError, shortened
+from lorastyle.errors import shortened
 
+from ..lora_tags import ADAPTER_TAGS
+from ..uses import AdapterUse
 from .a1111 import lora_name
 from .portable import last_part
 
-_TAG = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,500})((?::[^:<>]{0,100}){0,8})>")
 HASH = re.compile(r"[0-9a-f]{8,64}")
 
 
-def read_tags(
-    prompt: str, digests: Mapping[str, str], remarks: list[str]
-) -> dict[str, tuple[float, str | None]]:
-    """{name: (scale, hash)} of `<lora:name:text encoder:unet>` tags."""
-    uses: dict[str, tuple[float, str | None]] = {}
-    for kind, written_name, rest in _TAG.findall(prompt):
-        name = written_name.strip() and last_part(written_name.strip())
-        if kind == "hypernet":
-            remarks.append(f"The hypernetwork {shortened(name, 60)} is left out: there are none here.")
-            continue
-        named = dict(part.split("=", 1) for part in rest.split(":") if "=" in part)
-        plain = [part for part in rest.split(":") if part and "=" not in part]
-        text = named.get("te") or (plain[:1] or ["1"])[0]
-        unet = named.get("unet") or (plain[1:2] or [text])[0]
-        scale = _scale(name, unet)
-        if _scale(name, text) != scale:
-            remarks.append(
-                f"The adapter {shortened(name, 60)} has the scale {shortened(text, 20)} on the text encoder "
-                f"and {shortened(unet, 20)} on the UNet: the latter is used for both."
-            )
-        if name:
-            uses[name] = uses.get(name, (0.0, None))[0] + scale, digests.get(lora_name(written_name.strip()))
-    return uses
+def recorded_uses(
+    uses: Iterable[AdapterUse], digests: Mapping[str, str], remarks: list[str]
+) -> dict[str, tuple[AdapterUse, str | None]]:
+    """{name: (use, hash)} of the tags in a prompt. Names are the last parts of paths, and an adapter that is
+    named twice has the sum of the scales, as in A1111.
 
-
-def _scale(name: str, written: str) -> float:
-    scale = finite(written)
-    if scale is None:
-        raise PictureError(
-            f"its prompt gives the adapter {shortened(name, 60)} the scale {shortened(written, 40)}."
-        )
-    return scale
+    Args:
+        digests: by the names that A1111 writes.
+    """
+    found: dict[str, tuple[AdapterUse, str | None]] = {}
+    for written in uses:
+        use = replace(written, name=last_part(written.name.strip()))
+        before = found[use.name][0] if use.name in found else None
+        if before is not None:
+            if before.options() or use.options():
+                remarks.append(f"The adapter {shortened(use.name, 60)} is named twice: the first is used.")
+                continue
+            use = replace(use, scale=before.scale + use.scale)
+        found[use.name] = use, digests.get(lora_name(written.name.strip()))
+    return found
 
 
 def finite(written: str) -> float | None:
@@ -68,7 +60,23 @@ def read_hashes(text: str) -> dict[str, str]:
     }
 
 
-def without_tags(text: str) -> str:
-    """The text without `<lora:...>` and the spaces in front of them."""
-    parts = _TAG.split(text)[:: _TAG.groups + 1]
-    return "".join([*(part.rstrip() for part in parts[:-1]), parts[-1]]).strip()
+def read_hashes_table(text: str) -> tuple[dict[str, str], str]:
+    """({adapter: hash}, the model's hash) of `Hashes: {"model": "...", "lora:cat": "..."}`, as SD.Next and
+    Civitai write it; nothing of what is no such table.
+    """
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}, ""
+    digests: dict[str, str] = {}
+    model = ""
+    for key, value in cast("dict[str, object]", table).items() if isinstance(table, dict) else ():
+        kind, _, name = key.partition(":")
+        digest = value.strip().lower() if isinstance(value, str) else ""
+        if not HASH.fullmatch(digest):
+            continue
+        if kind.strip().lower() in ADAPTER_TAGS and name.strip():
+            digests[lora_name(name.strip())] = digest
+        elif kind.strip().lower() == "model":
+            model = digest
+    return digests, model
