@@ -75,9 +75,9 @@ def read_invokeai(text: str) -> Recorded:
     remarks: list[str] = []
     given = {key: content[name] for key, name in _INVOKEAI.items() if content.get(name) is not None}
     for key in ("prompt", "negative_prompt"):  # BREAK, AND and edits are words in InvokeAI
-        text = given.get(key)
-        if isinstance(text, str):
-            given[key] = as_words(text)
+        words = given.get(key)
+        if isinstance(words, str):
+            given[key] = as_words(words)
     values, moved = clamped(given)
     scheduler = content.get("scheduler")
     if isinstance(scheduler, str):
