@@ -140,6 +140,8 @@ def _why(error: yaml.MarkedYAMLError) -> str:
         return "this is no YAML: a second colon. Put text that has one into quotation marks."
     if "tab" in why or "cannot start any token" in why:
         return f"this is no YAML: {why}. Indent with spaces, not tabs; quote text that begins with a sign."
+    if "nesting depth" in why:  # newer versions of libyaml have a limit of their own
+        return f"nested more than {MOST_DEEP} deep."
     if "unknown escape character" in why or "expected escape sequence" in why:
         return (
             f"this is no YAML: {why}. In double quotes a backslash begins an escape: write paths in single "

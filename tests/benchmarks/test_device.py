@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def test_a_small_run(
     arguments = ["--tiny", "--families", "sd15", "--rounds", "1", "--sections", "train", "modes"]
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     machine, rows = read_rows(tmp_path)
-    assert machine["torch"] == torch.__version__
+    assert machine["torch"] == version("torch")
     trained = [row for row in rows if row.section == training.SECTION]
     assert {row.contender for row in trained} == {"lorastyle", "diffusers + peft"}
     assert len(trained) == 6 and all((row.figures["ms"] or 0) > 0 for row in trained)
