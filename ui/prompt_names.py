@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lorastyle.errors import ConfigError, near_miss, shortened
 from lorastyle.generate import AdapterUse, GenerateRequest, with_tags_read
+from lorastyle.notes import collecting
 
 from .form import with_own_names
 from .shelf import SUFFIX, Card, Cards, Refused, find
@@ -26,18 +27,19 @@ def with_names_found(
         refused: what lies in the library, but cannot be used, with the reason.
 
     Returns:
-        The request, and a sentence for each adapter that came of the prompt.
+        The request, and notes: each adapter that came of the prompt, and what of a tag is not used.
 
     Raises:
         ConfigError: a tag that cannot be read, a name that means no card, a mask that is a picture's path, an
             adapter that is there twice, or nothing left to draw.
     """
-    read = with_tags_read(replace(request, adapters=()))
+    with collecting() as notes:
+        read = with_tags_read(replace(request, adapters=()))
+    request = replace(request, prompt=read.prompt, negative_prompt=read.negative_prompt)
     if not read.adapters:
-        return request, []
+        return request, notes
     problems: list[str] = []
     uses: dict[Path | None, AdapterUse] = {use.file: use for use in request.adapters}
-    notes: list[str] = []
     for use in read.adapters:
         if use.region and use.region.picture:
             problems.append(
@@ -59,7 +61,7 @@ def with_names_found(
         problems.append("Say what to draw: besides the adapters' tags the prompt is empty.")
     if problems:
         raise ConfigError(problems)
-    return replace(request, prompt=read.prompt, adapters=with_own_names(uses.values())), notes
+    return replace(request, adapters=with_own_names(uses.values())), notes
 
 
 def tag_of(use: AdapterUse, card: Card) -> str | None:

@@ -162,6 +162,21 @@ def test_adapters_that_the_prompt_names(
     assert pixels(draw(studio, visitor, off).drawn[0].path) == pixels(rows.path)
 
 
+def test_tags_that_are_not_used_are_said_and_not_drawn(
+    studio: Studio, visitors: Visitors, make_adapter: MakeAdapter
+) -> None:
+    make_adapter("ink", seed=2, strength=1.0)
+    visitor = visitors.get("me")
+    plain = replace(form(studio), prompt="a cat", negative="rain")
+    tagged = replace(plain, prompt="a cat <hypernet:x:1>", negative="rain <lora:ink:1>")
+    last = draw(studio, visitor, tagged)
+    assert last.drawn[0].request.prompt == "a cat" and last.drawn[0].request.negative_prompt == "rain"
+    assert len(last.notes) == 2 and "hypernet" in last.notes[0] and "no effect" in last.notes[1]
+    assert pixels(last.drawn[0].path) == pixels(draw(studio, visitor, plain).drawn[0].path)
+    cut = draw(studio, visitor, replace(plain, prompt="a cat <lora:ink:0.5:0.5:16>"))
+    assert len(cut.notes) == 2 and "the third number, 16," in cut.notes[0]
+
+
 @pytest.mark.parametrize(
     ("prompt", "told"),
     [
