@@ -94,6 +94,8 @@ def _part(source: Source) -> Part:
     keys: dict[str, dict[str, str]] = {}
     others: list[str] = []
     for key in source.header.tensors:
+        if key in source.quantised.keys:
+            continue
         if (parsed := parse_name(key)) is None:
             others.append(key)
             continue
@@ -156,18 +158,39 @@ def _scalars(source: Source, keys: list[str]) -> Iterator[tuple[str, float]]:
 
 
 _STRUCT = {
-    "F64": "<d",
-    "F32": "<f",
-    "F16": "<e",
-    "I64": "<q",
-    "I32": "<i",
-    "I16": "<h",
-    "I8": "<b",
-    "U8": "<B",
-}
+    "F64": "<d", "F32": "<f", "F16": "<e",
+    "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b",
+    "U64": "<Q", "U32": "<I", "U16": "<H", "U8": "<B", "BOOL": "<?",
+}  # fmt: skip
+# Bits of the exponent and of what follows it, the exponent's bias, and whether the format is one without
+# infinity and minus zero (whose pattern is its NaN). OCP 8-bit Floating Point 1.0, and arXiv:2206.02915.
+_FP8 = {
+    "F8_E4M3": (4, 3, 7, False), "F8_E5M2": (5, 2, 15, False),
+    "F8_E4M3FNUZ": (4, 3, 8, True), "F8_E5M2FNUZ": (5, 2, 16, True),
+}  # fmt: skip
 
 
 def _scalar(dtype: str, data: bytes) -> float:
     if dtype == "BF16":  # the upper half of a float32
         return float(struct.unpack("<f", b"\0\0" + data)[0])
+    if dtype in _FP8:
+        return _fp8(data[0], *_FP8[dtype])
+    if dtype == "F8_E8M0":
+        return math.nan if data[0] == 255 else 2.0 ** (data[0] - 127)
     return float(struct.unpack(_STRUCT[dtype], data)[0]) if dtype in _STRUCT else math.nan
+
+
+def _fp8(byte: int, exponent_bits: int, fraction_bits: int, bias: int, no_infinity: bool) -> float:
+    sign = -1.0 if byte & 0x80 else 1.0
+    exponent, fraction = (byte & 0x7F) >> fraction_bits, byte & (1 << fraction_bits) - 1
+    if no_infinity:
+        if byte == 0x80:
+            return math.nan
+    elif exponent_bits == 5 and exponent == 31:
+        return math.nan if fraction else sign * math.inf
+    elif byte & 0x7F == 0x7F:
+        return math.nan
+    share = fraction / (1 << fraction_bits)
+    if exponent == 0:
+        return sign * share * 2.0 ** (1 - bias)
+    return sign * (1 + share) * 2.0 ** (exponent - bias)

@@ -21,13 +21,13 @@ from .families import (
     family_from_width,
     family_title,
 )
-from .files import read_tensors
 from .formats import parse_name
 from .formats.embedded import parse_word
 from .formats.spelling import spellings
 from .header import Header
 from .lowrank import LowRank, is_finite
 from .matching import Group, fit, group_tensors, refuse_nan, refuse_other_architectures
+from .numbers import read_numbers
 from .report import AdapterWarning, LoadReport
 from .source import Source, open_sources
 from .updates import Built, Update
@@ -96,10 +96,10 @@ def _read(source: Source, modules: Modules) -> _Part:
     path, header = source.path, source.header
     refuse_other_architectures(path, header)
     live = component_of(source, modules)
-    groups, unknown = group_tensors(path, header, spellings(live))
+    groups, unknown = group_tensors(source, spellings(live))
     _refuse_other_text(source, live)
     wanted = [g for g in groups if g.target and not g.unsupported]
-    tensors = read_tensors(path, header, [key for g in wanted for key in g.keys.values()])
+    tensors = read_numbers(source, [key for g in wanted for key in g.keys.values()])
     refuse_nan(path, tensors)
     fitting: list[tuple[str, str, Built]] = []
     matched: list[str] = []
@@ -136,7 +136,7 @@ def _read(source: Source, modules: Modules) -> _Part:
 
 def _words(source: Source) -> dict[str, dict[str, Tensor]]:
     keys = {key: found for key in source.header.tensors if (found := parse_word(key)) is not None}
-    tensors = read_tensors(source.path, source.header, keys)
+    tensors = read_numbers(source, keys)
     words: dict[str, dict[str, Tensor]] = {}
     for key, (word, component) in keys.items():
         vectors = tensors[key].float()

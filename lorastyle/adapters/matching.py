@@ -19,6 +19,7 @@ from .formats.spelling import Spellings
 from .header import Header
 from .lowrank import LowRank, is_finite
 from .side_by_side import spans
+from .source import Source
 from .updates import Built, build
 
 _PLAIN = {"down", "up", "alpha", "scale"}  # the roles of a plain LoRA
@@ -101,15 +102,18 @@ def refuse_nan(path: Path, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Group], list[str]]:
+def group_tensors(source: Source, known: Spellings) -> tuple[list[Group], list[str]]:
     """The file's adapter tensors by module, whichever format each of their names is in; and the other names.
 
     Raises:
         AdapterFileError: no adapter tensor at all, one that is there twice, or an ambiguous name.
     """
+    path, header = source.path, source.header
     groups: dict[object, Group] = {}
     unknown: list[str] = []
     for key in header.tensors:
+        if key in source.quantised.keys:
+            continue
         parsed = parse_name(key)
         if parsed is None:
             if parse_word(key) is None:

@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lorastyle.errors import AdapterFileError
 
 from .formats import COMPONENTS
 from .formats.peft import CONFIG, WEIGHTS, check_config
+from .formats.quantised import Quantised, find_quantised
 from .header import PICKLE_ADVICE, Header, read_header
 
 _MOST_CONFIG_BYTES = 10_000_000
@@ -32,6 +34,11 @@ class Source:
     header: Header
     metadata: Mapping[str, str]
     component: str | None = None
+
+    @cached_property
+    def quantised(self) -> Quantised:
+        """Which of its tensors scale which others."""
+        return find_quantised(self.header.tensors)
 
 
 def adapter_files(path: str | os.PathLike[str]) -> list[tuple[Path, str | None]]:
