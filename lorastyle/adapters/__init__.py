@@ -44,7 +44,14 @@ from .thumbnail import thumbnail
 if TYPE_CHECKING:
     from .adapter import Adapter
     from .compare import Comparison, compare_adapters
-    from .convert import Conversion, convert_adapter, free_target, known_modules
+    from .convert import (
+        Conversion,
+        convert_adapter,
+        free_target,
+        known_modules,
+        load_whole,
+        written_dtypes,
+    )
     from .cutting import Cutter, Limit, RankCut, cut_error
     from .decompose import dense_spectrum
     from .extracting import Extracted, extract
@@ -164,6 +171,7 @@ __all__ = [
     "leads_to",
     "load_adapter",
     "load_adapter_report",
+    "load_whole",
     "lock_file",
     "measure_interference",
     "megabytes",
@@ -189,6 +197,7 @@ __all__ = [
     "without_private",
     "write_advice",
     "write_sidecars",
+    "written_dtypes",
 ]
 
 _LATE = {  # modules that need torch, or that few callers need
@@ -244,6 +253,7 @@ _LATE = {  # modules that need torch, or that few callers need
     "known_modules": "convert",
     "load_adapter": "load",
     "load_adapter_report": "load",
+    "load_whole": "convert",
     "measure_interference": "interference",
     "merge": "merging",
     "merge_files": "merging",
@@ -257,6 +267,7 @@ _LATE = {  # modules that need torch, or that few callers need
     "shrink": "resize",
     "spans": "side_by_side",
     "turning_points": "k_lora",
+    "written_dtypes": "convert",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

@@ -12,6 +12,8 @@ from pathlib import Path
 from lorastyle.errors import AdapterFileError
 
 from .formats import Format, parse_name
+from .formats.naming import split_prefix
+from .formats.stated import Module, default_alpha, stated_notes
 from .header import TensorEntry
 from .source import Source, open_sources
 
@@ -78,6 +80,16 @@ class Part:
     modules: tuple[FileModule, ...]
     others: tuple[str, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of strengths that are stated beside the tensors.
+
+        Raises:
+            AdapterFileError: what is stated cannot be read.
+        """
+        modules = (Module(m.component, split_prefix(m.spelled)[1], m.rank, m.alpha) for m in self.modules)
+        return stated_notes(modules, self.source.metadata)
+
 
 def read_parts(path: str | os.PathLike[str]) -> list[Part]:
     """The modules in each file of the adapter at `path`.
@@ -85,10 +97,11 @@ def read_parts(path: str | os.PathLike[str]) -> list[Part]:
     Raises:
         AdapterFileError: a file is damaged or unsafe (see `read_header`), or an alpha is no number.
     """
-    return [_part(source) for source in open_sources(path)]
+    return [part_of(source) for source in open_sources(path)]
 
 
-def _part(source: Source) -> Part:
+def part_of(source: Source) -> Part:
+    """The modules in one file of an adapter. Raises AdapterFileError: an alpha is no number."""
     formats: dict[str, tuple[Format, str]] = {}
     algorithms: dict[str, str] = {}
     keys: dict[str, dict[str, str]] = {}
@@ -129,9 +142,8 @@ def _module(
     module = FileModule(fmt, component, spelled, algorithm, keys, entries, alpha, scale, None)
     if module.rank is None:
         return module
-    path = spelled.removeprefix(f"{component}.").removeprefix("base_model.model.")
     try:
-        default = fmt.default_alpha(component, path, module.rank, source.metadata)
+        default = default_alpha(component, split_prefix(spelled)[1], module.rank, source.metadata)
     except AdapterFileError as error:
         raise AdapterFileError.at(source.path, str(error)) from error
     except OverflowError as error:

@@ -12,6 +12,7 @@ from lorastyle.errors import AdapterError, AdapterFileError
 from .adapter import Adapter
 from .architectures import family_modules
 from .compare import Comparison, compare_adapters
+from .contents import read_parts
 from .formats import parse_name
 from .info import read_info
 from .load import LoadReport, Modules, load_adapter_report
@@ -23,7 +24,11 @@ _DTYPES = {"F32": "float32", "F64": "float32", "F16": "float16", "BF16": "bfloat
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written, what of the source it holds, and how far apart both are."""
+    """What was written, what of the source it holds, and how far apart both are.
+
+    `dtype` is what the numbers in the file are stored as: more than one ("float16 and float32") where what was
+    asked for is too coarse for some of them.
+    """
 
     path: Path
     format: str
@@ -64,7 +69,7 @@ def convert_adapter(
         named = replace(named, words={})  # which no other format has a place for
     saved = save_adapter(named, target, dtype=dtype, format=format, private=private)
     again, _ = load_adapter_report(saved, modules)
-    return Conversion(saved, format, dtype, report, compare_adapters(adapter, again, modules))
+    return Conversion(saved, format, written_dtypes(saved), report, compare_adapters(adapter, again, modules))
 
 
 def known_modules(path: str | os.PathLike[str]) -> Modules:
@@ -124,10 +129,29 @@ def free_target(path: str | os.PathLike[str]) -> Path:
 
 
 def own_dtype(path: Path) -> str:
-    """The commonest number type of a file, by how many numbers are of it."""
-    counted: Counter[str] = Counter()
-    for source in open_sources(path):
-        for entry in source.header.tensors.values():
-            if entry.dtype in _DTYPES and entry.size > 1:
-                counted[_DTYPES[entry.dtype]] += entry.size
+    """The commonest number type of a file, by how many numbers are of it, as one that can be written: float16
+    where all are stored in 8 bits.
+    """
+    counted = Counter({_DTYPES[name]: count for name, count in _numbers(path).items() if name in _DTYPES})
     return counted.most_common(1)[0][0] if counted else "float16"
+
+
+def written_dtypes(path: Path) -> str:
+    """The number types that the factors in a file have: "float16", or "float16 and float32", the commonest
+    first. Alphas do not count.
+    """
+    counted = Counter[str]()
+    for name, count in _numbers(path).items():
+        counted[_DTYPES.get(name, name)] += count
+    return " and ".join(dtype for dtype, _ in counted.most_common())
+
+
+def _numbers(path: Path) -> Counter[str]:
+    """How many numbers of an adapter are of each type."""
+    counted = Counter[str]()
+    for part in read_parts(path):
+        for module in part.modules:
+            for role, entry in module.entries.items():
+                if role not in ("alpha", "scale", "on_input"):
+                    counted[entry.dtype] += entry.size
+    return counted

@@ -25,18 +25,18 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
-    "BOOL": torch.bool, "C64": torch.complex64,
+    "BOOL": torch.bool, "C64": torch.complex64, "F8_E8M0": torch.uint8,
 }  # fmt: skip
 _PACKED = frozenset({"F4", "F6_E2M3", "F6_E3M2"})  # several numbers share a byte
 _SMALL_GAP = 65_536  # bytes that are read along, rather than reading twice
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "F8_E8M0"}
 
 
 def read_tensors(path: str | os.PathLike[str], header: Header, names: Iterable[str]) -> dict[str, Tensor]:
     """The tensors called `names`, in the file's own types, at places that `read_header` has checked.
 
     What lies side by side in the file is read at once, and lies side by side in memory. Powers of two (F8_E8M0)
-    become float32, as not every version of torch has that type.
+    come as bytes, for not every version of torch has that type; `powers_of_two` reads them.
 
     Raises:
         AdapterFileError: the file shrank since its header was read, or cannot be read; or a tensor has a type
@@ -89,16 +89,14 @@ def _fill(file: FileIO, buffer: Tensor) -> int:
 
 def _tensor(buffer: Tensor, entry: TensorEntry, start: int) -> Tensor:
     mine = buffer[entry.start - start : entry.stop - start]
-    if entry.dtype == "F8_E8M0":
-        return _powers_of_two(mine).view(entry.shape)
     dtype = _DTYPES[entry.dtype]
     if mine.storage_offset() % dtype.itemsize:  # some writers align nothing
         mine = mine.clone()
     return mine.view(dtype).view(entry.shape)
 
 
-def _powers_of_two(exponents: Tensor) -> Tensor:
-    """F8_E8M0: the exponent of a power of two, plus 127, and 255 for NaN (OCP Microscaling Formats 1.0)."""
+def powers_of_two(exponents: Tensor) -> Tensor:
+    """The numbers that bytes of F8_E8M0 stand for: the exponent of a power of two, plus 127, and 255 for NaN (OCP Microscaling Formats 1.0)."""
     powers = torch.ldexp(torch.ones(()), exponents.to(torch.int32) - 127)
     return powers.masked_fill(exponents == 255, float("nan"))
 

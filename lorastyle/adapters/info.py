@@ -186,7 +186,7 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         words=tuple(dict.fromkeys(found[0] for name in names if (found := parse_word(name)))),
         recipe={k: v for k, v in sorted(metadata.items()) if k.startswith(("lorastyle.", "ss_"))},
         hashes={k: metadata[k] for k in _HASHES if k in metadata},
-        notes=notes,
+        notes=(*notes, *dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 

@@ -14,6 +14,7 @@ from lorastyle.errors import AdapterError, AdapterFileError, BaseMismatchError
 from lorastyle.notes import note
 
 from .adapter import Adapter
+from .contents import part_of
 from .families import (
     cross_attention_width,
     family_from_metadata,
@@ -64,9 +65,12 @@ def load_adapter(path: str | os.PathLike[str], modules: Modules, *, name: str | 
 def load_adapter_report(
     path: str | os.PathLike[str], modules: Modules, *, name: str | None = None
 ) -> tuple[Adapter, LoadReport]:
-    """`load_adapter` with the full report instead of a warning."""
+    """`load_adapter` with the full report instead of a note about what does not fit."""
     path = Path(path)
-    parts = [_read(source, modules) for source in open_sources(path)]
+    sources = open_sources(path)
+    parts = [_read(source, modules) for source in sources]
+    for text in dict.fromkeys(text for source in sources for text in part_of(source).notes):
+        note(f"{path.name}: {text}.", AdapterWarning, stacklevel=2)
     components: dict[str, dict[str, LowRank]] = {}
     dense: dict[str, dict[str, Update]] = {}
     for component, module, built in (item for part in parts for item in part.built):
@@ -168,11 +172,11 @@ def component_of(source: Source, modules: Modules) -> Modules:
     known = spellings(modules)
     for key, entry in source.header.tensors.items():
         parsed = parse_name(key)
-        if parsed is None or parsed[1].role != "down" or len(known.get(parsed[1].module, [])) < 2:
+        if parsed is None or parsed[1].role != "down" or len(known.places(parsed[1].module)) < 2:
             continue
         fitting = {
             c
-            for c, path in known[parsed[1].module]
+            for c, path in known.places(parsed[1].module)
             if (shape := weight_shape(modules[c], path)) and shape[1:] == entry.shape[1:]
         }
         if len(fitting) == 1:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lorastyle.errors import AdapterFileError
 
 from .blocks import Block, block_of
+from .formats.naming import owner
 from .health import BadTensor, bad_tensors, cause_of_death
 from .load import Modules, weight_shape
 from .matching import Group, fit
@@ -71,7 +72,7 @@ def look_at(source: Source, group: Group, modules: Modules, weights: Weights | N
     Raises:
         AdapterFileError: they cannot be read from the disk.
     """
-    named = source.component or group.fmt.owner(group.spelled) or ""
+    named = source.component or owner(group.spelled) or ""
     component, path = group.target or (named, group.spelled)
     algorithm = " + ".join(sorted(group.algorithms - {""})) or "LoRA"
     fits = group.target is not None

@@ -15,7 +15,9 @@ from lorastyle.errors import AdapterFileError, BaseMismatchError
 from .families import family_from_names, family_title
 from .formats import FORMATS, UNSUPPORTED, Format, TensorName, parse_name
 from .formats.embedded import parse_word
+from .formats.naming import split_prefix
 from .formats.spelling import Spellings
+from .formats.stated import default_alpha
 from .header import Header
 from .lowrank import LowRank, is_finite
 from .side_by_side import spans
@@ -59,13 +61,13 @@ class Group:
         """
         plain = self.keys.keys() <= _PLAIN
         parts = {role: _floating(tensors[key], plain) for role, key in self.keys.items()}
-        component, module = self.target or ("", self.spelled)
+        component, module = self.target or ("unet", split_prefix(self.spelled)[1])
 
-        def default_alpha(rank: int) -> float:
-            return self.fmt.default_alpha(component, module, rank, metadata)
+        def alpha(rank: int | None) -> float:
+            return default_alpha(component, module, rank, metadata)
 
         try:
-            return build(parts, default_alpha, shape)
+            return build(parts, alpha, shape)
         except (
             ValueError,
             TypeError,
@@ -134,7 +136,7 @@ def group_tensors(source: Source, known: Spellings) -> tuple[list[Group], list[s
 
 
 def _target(path: Path, name: TensorName, known: Spellings) -> tuple[str, str] | None:
-    hits = known.get(name.module, [])
+    hits = known.places(name.module)
     if len(hits) > 1:
         both = " and ".join(path if hits[0][0] == hits[1][0] else f"{c}.{path}" for c, path in hits[:2])
         raise AdapterFileError.at(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lorastyle.errors import AdapterFileError
 
-from .files import read_tensors
+from .files import powers_of_two, read_tensors
 from .formats import parse_name
 from .source import Source
 
@@ -33,7 +33,10 @@ def read_numbers(source: Source, keys: Iterable[str]) -> dict[str, Tensor]:
     for key in beside.keys() & loose.keys():
         beside[key]["scale"] = loose[key]
     more = {scale for found in beside.values() for kind, scale in found.items() if kind != "unread"}
-    stored = read_tensors(source.path, source.header, [*keys, *more - set(keys)])
+    stored = {
+        key: powers_of_two(tensor) if source.header.tensors[key].dtype == "F8_E8M0" else tensor
+        for key, tensor in read_tensors(source.path, source.header, [*keys, *more - set(keys)]).items()
+    }
     numbers: dict[str, Tensor] = {}
     for key in keys:
         tensor, found = stored[key], beside[key]

@@ -21,7 +21,14 @@ _ENDS: tuple[tuple[str, Kind], ...] = (
     *((end, "unread") for end in ("weight_scale_2", "qzeros", "g_idx")),
 )
 _LOOSE = ("scale_weight", "weight_scale", "weight_scale_inv")
-_NOT_OF_WEIGHTS = ("scale_input", "input_scale", "scale_output", "output_scale", "comfy_quant", "weight_format")
+_NOT_OF_WEIGHTS = (
+    "scale_input",
+    "input_scale",
+    "scale_output",
+    "output_scale",
+    "comfy_quant",
+    "weight_format",
+)
 _MARK = "scaled_fp8"
 _ANY = (*(end for end, _ in _ENDS), *_NOT_OF_WEIGHTS, _MARK)
 
