@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from lorastyle.errors import AdapterFileError, is_unicode
+from lorastyle.errors import AdapterFileError, BaseMismatchError, is_unicode
 
-from .families import family_from_width
+from .families import tell_family, Witnesses, sdxl_names
 from .formats import parse_name
 from .header import MAX_HEADER_BYTES, MAX_MARKS, read_header
-from .info import read_info, tell_family
+from .info import read_info
 
 _KEY = '"__metadata__":'
 _START = "{" + _KEY
@@ -31,6 +31,12 @@ _DOWN, *_PEFT_DOWN = (
 )
 _READS_TEXT = re.compile(
     r'attn2[._]to_k(?:\.lora_A|\.lora_A\.default|[._a-z]*down)\.weight":\{"dtype":"\w+","shape":\[\d+,(\d+)[],]'
+)
+# What no adapter of Stable Diffusion 1.x, 2.x and XL has in its names.
+_ODD = re.compile(
+    r'"(?!(?:lora|oft)_(?:unet|te[12]?)_|unet\.|text_encoder(?:_2)?\.|bundle_emb|__)[^"]+":\{"dtype"|'
+    r"_(?:double|single|joint)_|motion|temp|encoder_hid|query_key|label_emb|add_embedding|"
+    r"(?:unet[._]|lora_unet_)(?!(?:down|up|mid|input|middle|output)_block|time_embed|conv_|out_)"
 )
 
 
@@ -68,7 +74,7 @@ def glance(path: str | os.PathLike[str]) -> Glance:
                 _tags(read_header(path).metadata),
             )
         return found
-    except AdapterFileError as error:
+    except (AdapterFileError, BaseMismatchError) as error:
         return Glance(problem=str(error).removeprefix(f"{path}: "))
 
 
@@ -106,9 +112,10 @@ def _told(metadata: Mapping[str, str], tensors: str, data_bytes: int) -> Glance 
     ranks = {int(rank) for search in searches for rank in search.findall(tensors)}
     widths = {int(width) for width in _READS_TEXT.findall(tensors)}
     width = widths.pop() if len(widths) == 1 else None
-    # Where attention reads text as SD 1 and 2 do, no name tells of another family; looking takes long.
-    names = [] if family_from_width(width) in ("sd1", "sd2") else [tensors]
-    family, *_ = tell_family(metadata, names, width)
+    if _ODD.search(tensors):  # perhaps of another architecture, which takes a longer look
+        return None
+    second_encoder, deep = sdxl_names(tensors)
+    family, *_ = tell_family(metadata, Witnesses(None, second_encoder, deep, "unet" in tensors, width))
     return Glance(
         family,
         metadata.get("lorastyle.trigger") or metadata.get("modelspec.trigger_phrase") or "",

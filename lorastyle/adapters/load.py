@@ -15,19 +15,14 @@ from lorastyle.notes import note
 
 from .adapter import Adapter
 from .contents import part_of
-from .families import (
-    cross_attention_width,
-    family_from_metadata,
-    family_from_names,
-    family_from_width,
-    family_title,
-)
+from .families import cross_attention_width, family_title
 from .formats import parse_name
 from .formats.embedded import parse_word
 from .formats.spelling import spellings
 from .header import Header
 from .lowrank import LowRank, is_finite
-from .matching import Group, fit, group_tensors, refuse_nan, refuse_other_architectures
+from .matching import Group, fit, group_tensors, refuse_nan
+from .not_ours import family_of, refuse_other_architectures
 from .numbers import read_numbers
 from .report import AdapterWarning, LoadReport
 from .source import Source, open_sources
@@ -98,7 +93,7 @@ class _Part:
 
 def _read(source: Source, modules: Modules) -> _Part:
     path, header = source.path, source.header
-    refuse_other_architectures(path, header)
+    refuse_other_architectures(source)
     live = component_of(source, modules)
     groups, unknown = group_tensors(source, spellings(live))
     _refuse_other_text(source, live)
@@ -133,7 +128,7 @@ def _read(source: Source, modules: Modules) -> _Part:
         tuple(unsupported),
         tuple(unknown),
         tuple(words := _words(source)),
-        _made_for(header),
+        family_of(source),
     )
     return _Part(source, report, fitting, words)
 
@@ -189,14 +184,6 @@ def weight_shape(paths: Iterable[str], module: str) -> tuple[int, ...] | None:
     return None if shape is None else tuple(shape)
 
 
-def _made_for(header: Header) -> str | None:
-    return (
-        family_from_names(header.tensors)
-        or family_from_metadata(header.metadata)
-        or family_from_width(cross_attention_width(_downs(header)))
-    )
-
-
 def _downs(header: Header) -> dict[str, tuple[int, ...]]:
     return {
         parsed[1].module: entry.shape
@@ -214,7 +201,7 @@ def _refuse_other_text(source: Source, modules: Modules) -> None:
     width = cross_attention_width(_downs(source.header))
     if own is not None and width is not None and own != width:
         raise BaseMismatchError(
-            f"{source.path} was made for {family_title(_made_for(source.header))}: its cross-attention reads "
+            f"{source.path} was made for {family_title(family_of(source))}: its cross-attention reads "
             f"text of width {width}, this base's of {own}. Use it with the base it was made for, or another "
             "adapter with this one."
         )
