@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .compare import Comparison, compare_adapters
     from .convert import (
         Conversion,
+        check_convertible,
         convert_adapter,
         free_target,
         known_modules,
@@ -148,6 +149,7 @@ __all__ = [
     "adapter_folder_files",
     "atomic_write",
     "block_name",
+    "check_convertible",
     "check_parts",
     "check_space",
     "compare_adapters",
@@ -240,6 +242,7 @@ _LATE = {  # modules that need torch, or that few callers need
     "Update": "updates",
     "Verdict": "readers",
     "Weighted": "merging",
+    "check_convertible": "convert",
     "check_parts": "merging",
     "compare_adapters": "compare",
     "convert_adapter": "convert",

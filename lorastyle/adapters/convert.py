@@ -13,9 +13,11 @@ from .adapter import Adapter
 from .architectures import family_modules
 from .compare import Comparison, compare_adapters
 from .contents import read_parts
-from .formats import parse_name
+from .formats import kohya, parse_name
+from .formats.naming import not_diffusers, split_prefix
 from .info import read_info
 from .load import LoadReport, Modules, load_adapter_report
+from .not_ours import refuse_other_architectures
 from .save import save_adapter
 from .source import open_sources
 
@@ -26,8 +28,8 @@ _DTYPES = {"F32": "float32", "F64": "float32", "F16": "float16", "BF16": "bfloat
 class Conversion:
     """What was written, what of the source it holds, and how far apart both are.
 
-    `dtype` is what the numbers in the file are stored as: more than one ("float16 and float32") where what was
-    asked for is too coarse for some of them.
+    `dtype` is what the numbers in the file are stored as: more than one ("float16 and float32") where what
+    was asked for is too coarse for some of them.
     """
 
     path: Path
@@ -72,29 +74,48 @@ def convert_adapter(
     return Conversion(saved, format, written_dtypes(saved), report, compare_adapters(adapter, again, modules))
 
 
+def check_convertible(path: str | os.PathLike[str], modules: Modules) -> None:
+    """Would `convert_adapter` write all of the adapter at `path` in kohya's names? Nothing is written.
+
+    Raises:
+        AdapterError: it would not, for the reason that it would raise.
+        AdapterFileError: the file is damaged.
+    """
+    kohya.write(load_whole(Path(path), modules, partial=False)[0])
+
+
 def known_modules(path: str | os.PathLike[str]) -> Modules:
     """The modules that the names in a file may mean, without a base at hand: those of the family that it was
     made for, or, where no family is known, those that its dotted names spell out.
 
     Raises:
+        BaseMismatchError: it was made for an architecture that lorastyle does not draw with.
         AdapterError: neither; flattened names alone do not say where their dots were.
         AdapterFileError: the file is damaged, or holds no adapter.
     """
     family = read_info(path).family
+    sources = open_sources(path)
+    for source in sources:
+        refuse_other_architectures(source)
     if family is not None and (listed := family_modules(family)) is not None:
         return listed
     components: dict[str, dict[str, None]] = {}
-    for source in open_sources(path):
+    for source in sources:
         for key in source.header.tensors:
             if (parsed := parse_name(key)) is None:
                 continue
-            component, module = source.component or parsed[1].component, parsed[1].module
-            for prefix in (f"{component}.", "base_model.model."):
-                module = module.removeprefix(prefix)
-            if parsed[0].name not in ("diffusers", "peft") or ".processor." in module:
+            component, module = source.component or parsed[1].component, split_prefix(parsed[1].module)[1]
+            if (
+                parsed[0].name not in ("diffusers", "peft")
+                or ".processor." in module
+                or not_diffusers(module)
+            ):
+                made_for = (
+                    "does not say which base it was made for" if family is None else f"was made for {family}"
+                )
                 raise AdapterError(
-                    f"{path} was made for {family or 'an unknown base'}, and its names say what they mean "
-                    "only beside the base's own. Name that base."
+                    f"{path} {made_for}, and its names say what they mean only beside the base's own. "
+                    "Name that base."
                 )
             components.setdefault(component, {})[module] = None
     return components

@@ -71,8 +71,9 @@ _WRITTEN: Mapping[str, str] = {
     "sdv2": "sd2", "sd2": "sd2", "stablediffusionv2": "sd2", "sd3": "sd3", "stablediffusion3": "sd3",
     "flux2": "flux2", "flux": "flux", "chroma": "chroma", "qwenimage": "qwen_image", "zimage": "z_image",
     "lumina": "lumina2", "hidream": "hidream", "wan": "wan", "hunyuanvideo": "hunyuan_video",
-    "hunyuandit": "hunyuan_dit", "ltx": "ltx", "cosmos": "cosmos", "mochi": "mochi", "kandinsky5": "kandinsky5",
-    "pixart": "pixart", "sana": "sana", "auraflow": "aura_flow", "kolors": "kolors",
+    "hunyuandit": "hunyuan_dit", "ltx": "ltx", "cosmos": "cosmos", "mochi": "mochi",
+    "kandinsky5": "kandinsky5", "pixart": "pixart", "sana": "sana", "auraflow": "aura_flow",
+    "kolors": "kolors",
     "stablecascade": "cascade",
 }  # fmt: skip
 _UNETS = ("kolors", "cascade", "video")  # of those that are not drawn, the ones with a UNet

@@ -35,8 +35,8 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "F8_E8M0"}
 def read_tensors(path: str | os.PathLike[str], header: Header, names: Iterable[str]) -> dict[str, Tensor]:
     """The tensors called `names`, in the file's own types, at places that `read_header` has checked.
 
-    What lies side by side in the file is read at once, and lies side by side in memory. Powers of two (F8_E8M0)
-    come as bytes, for not every version of torch has that type; `powers_of_two` reads them.
+    What lies side by side in the file is read at once, and lies side by side in memory. Powers of two
+    (F8_E8M0) come as bytes, for not every version of torch has that type; `powers_of_two` reads them.
 
     Raises:
         AdapterFileError: the file shrank since its header was read, or cannot be read; or a tensor has a type
@@ -47,8 +47,8 @@ def read_tensors(path: str | os.PathLike[str], header: Header, names: Iterable[s
     for name in names:
         if (dtype := header.tensors[name].dtype) in _PACKED:
             raise AdapterFileError(
-                f"{path}: {name} is stored as {dtype}, a type of {DTYPE_BITS[dtype]} bits that lorastyle does "
-                "not read. Export the file again in float16, bfloat16 or float32."
+                f"{path}: {name} is stored as {dtype}, a type of {DTYPE_BITS[dtype]} bits that lorastyle "
+                "does not read. Export the file again in float16, bfloat16 or float32."
             )
     try:
         with Path(path).open("rb", buffering=0) as file:
@@ -96,7 +96,9 @@ def _tensor(buffer: Tensor, entry: TensorEntry, start: int) -> Tensor:
 
 
 def powers_of_two(exponents: Tensor) -> Tensor:
-    """The numbers that bytes of F8_E8M0 stand for: the exponent of a power of two, plus 127, and 255 for NaN (OCP Microscaling Formats 1.0)."""
+    """The numbers that bytes of F8_E8M0 stand for: the exponent of a power of two, plus 127, and 255 for NaN
+    (OCP Microscaling Formats 1.0).
+    """
     powers = torch.ldexp(torch.ones(()), exponents.to(torch.int32) - 127)
     return powers.masked_fill(exponents == 255, float("nan"))
 

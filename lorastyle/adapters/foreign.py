@@ -2,8 +2,8 @@
 
 Many architectures share names, so each is told by what it alone has: layers, the number of its blocks, or its
 width. What several have in common is "a diffusion transformer". Sources: the classes of diffusers
-(`models/transformers`), ComfyUI's `model_detection.py`, and the makers' own code, which kohya's sd-scripts and
-musubi-tuner follow.
+(`models/transformers`), ComfyUI's `model_detection.py`, and the makers' own code, which kohya's sd-scripts
+and musubi-tuner follow.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Names:
 
 
 def foreign_family(names: Names) -> str | None:
-    """The family that is not Stable Diffusion 1.x, 2.x or XL and whose names these are; None if none is shown."""
+    """The family that is not Stable Diffusion 1.x, 2.x or XL and whose names these are; None if none is
+    shown.
+    """
     if names.has(r"lora_prior_(?:unet|te)_", r"(?:down|up)_blocks_\d+_\d+_(?:attention|channelwise)_"):
         return "cascade"
     if _KOLORS.search(names.text) or _KOLORS_TIME_IDS in names.inputs(

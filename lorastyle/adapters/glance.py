@@ -16,7 +16,7 @@ from typing import cast
 
 from lorastyle.errors import AdapterFileError, BaseMismatchError, is_unicode
 
-from .families import tell_family, Witnesses, sdxl_names
+from .families import Witnesses, sdxl_names, tell_family
 from .formats import parse_name
 from .header import MAX_HEADER_BYTES, MAX_MARKS, read_header
 from .info import read_info

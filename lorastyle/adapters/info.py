@@ -13,8 +13,8 @@ from .contents import FileModule, read_parts
 from .families import family_title, tell_family, witnesses
 from .formats import COMPONENTS, UNSUPPORTED
 from .formats.embedded import parse_word
-from .origin import EXTRACTED_FROM, MERGED_FROM, origin_lines
 from .not_ours import no_adapter
+from .origin import EXTRACTED_FROM, MERGED_FROM, origin_lines
 from .recipe import frequent_tags, recipe_lines
 
 _T = TypeVar("_T")

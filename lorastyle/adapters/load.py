@@ -215,8 +215,16 @@ def _nothing_fits(path: Path, report: LoadReport) -> AdapterError:
             f"nothing in it is of a kind that lorastyle can use; it holds "
             f"{report.unsupported[0].rsplit('(', 1)[-1].rstrip(')')}.",
         )
-    return BaseMismatchError.at(
-        path,
-        f"none of its modules fits this model; the first is {left[0]}. It was probably made for "
-        f"{family_title(report.made_for)}. Use it with the base it was made for.",
-    )
+    if report.mismatched:
+        what = f"its weights have other sizes, the first of them {left[0]}"
+    else:
+        others = f", and none of the other {len(left) - 1}" if left[1:] else ""
+        what = f"there is no module called {left[0]}{others}"
+    if report.made_for is None:
+        step = "The file does not tell which base it was made for. Use it with that base."
+    else:
+        step = (
+            f"It seems to be made for {family_title(report.made_for)}. Use it with such a base; if this is "
+            "one, the file has names that lorastyle does not know."
+        )
+    return BaseMismatchError.at(path, f"none of its modules fits this model: {what}. {step}")

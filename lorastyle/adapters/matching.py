@@ -106,7 +106,8 @@ def group_tensors(source: Source, known: Spellings) -> tuple[list[Group], list[s
     """The file's adapter tensors by module, whichever format each of their names is in; and the other names.
 
     Raises:
-        BaseMismatchError, AdapterFileError: no adapter tensor at all, and what it is instead; or one that is there twice, or an ambiguous name.
+        BaseMismatchError, AdapterFileError: no adapter tensor at all, and what it is instead; or one that is
+        there twice, or an ambiguous name.
     """
     path, header = source.path, source.header
     groups: dict[object, Group] = {}

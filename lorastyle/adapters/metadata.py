@@ -26,8 +26,8 @@ _ALGORITHMS: Mapping[str, str] = {
     "full difference": "full",
 }
 
-# Hashes and strengths of the file that it was read from are wrong for the next one; and diffusers refuses a file
-# with kohya's names that carries its own description of the adapter too.
+# Hashes and strengths of the file that it was read from are wrong for the next one; and diffusers refuses a
+# file with kohya's names that carries its own description of the adapter too.
 _NEVER_CARRIED = frozenset({"sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from .families import FAMILIES, family_title, tell_family, witnesses
 from .formats import FORMATS
 from .source import Source
 
+_WORD = re.compile(r"emb_params|string_to_param\.\*|clip_[lgh]")
+_CONTROL = re.compile(
+    r"control_model\.|controlnet_|input_hint_block\.|image_proj\.|ip_adapter\.|lora_controlnet"
+)
 _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
 
 
@@ -29,8 +34,8 @@ def refuse_other_architectures(source: Source) -> None:
     family = family_of(source)
     if family in FAMILIES and not FAMILIES[family].drawn:
         raise BaseMismatchError(
-            f"{source.path} was made for {family_title(family)}, and lorastyle draws with Stable Diffusion 1.x, "
-            "2.x and XL. Use an adapter made for one of these."
+            f"{source.path} was made for {family_title(family)}, and lorastyle draws with Stable Diffusion "
+            "1.x, 2.x and XL. Use an adapter made for one of these."
         )
 
 
@@ -44,6 +49,16 @@ def no_adapter(path: Path, sources: Sequence[Source]) -> AdapterError:
     names = [name for source in sources for name in source.header.tensors]
     if any(name.startswith(_CHECKPOINT) for name in names):
         why = "no adapter in it: this is a whole checkpoint. Use it as the base, and an adapter file here."
+    elif any(_WORD.fullmatch(name) for name in names):
+        why = (
+            "this is a textual inversion, which stands for a word of the prompt, and not an adapter. "
+            "lorastyle reads them only inside an adapter file."
+        )
+    elif any(_CONTROL.match(name) for name in names):
+        why = (
+            "this is a ControlNet or an IP-Adapter, which lorastyle does not draw with. Use an adapter "
+            "(LoRA) here."
+        )
     else:
         shown = ", ".join(repr(name) for name in names[:3]) or "no tensor at all"
         known = ", ".join(fmt.name for fmt in FORMATS)

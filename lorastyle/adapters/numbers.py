@@ -53,7 +53,7 @@ def read_numbers(source: Source, keys: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _scaled_by(source: Source, scale: str, module: str) -> str:
-    """The one tensor of a module that is stored in 8 bits, which is the one that a scale of the module is of."""
+    """The one tensor of a module that is stored in 8 bits: what a scale of the module is of."""
     tensors = source.header.tensors
     own = [
         key
@@ -73,15 +73,15 @@ def _widened(
 ) -> Tensor:
     if unread is not None:
         raise AdapterFileError(
-            f"{source.path}: {key} is quantised in a way that lorastyle does not read ({unread} is beside it). "
-            "Export the file again in float16, bfloat16 or float32."
+            f"{source.path}: {key} is quantised in a way that lorastyle does not read ({unread} is beside "
+            "it). Export the file again in float16, bfloat16 or float32."
         )
     if tensor.is_complex() or not (tensor.is_floating_point() or scales.keys() & {"scale", "rows"}):
         dtype = source.header.tensors[key].dtype
         what = "complex numbers" if tensor.is_complex() else "whole numbers, and no scale for them is there"
         raise AdapterFileError(
-            f"{source.path}: {key} is stored as {dtype}: {what}. Export the file again in float16, bfloat16 or "
-            "float32."
+            f"{source.path}: {key} is stored as {dtype}: {what}. Export the file again in float16, bfloat16 "
+            "or float32."
         )
     wide = tensor.float()
     try:
@@ -93,15 +93,15 @@ def _widened(
             wide = wide * _spread(scales["scale"], wide)
     except ValueError as error:
         raise AdapterFileError(
-            f"{source.path}: {key} of shape {tuple(tensor.shape)} has {error}. Export the file again in float16, "
-            "bfloat16 or float32."
+            f"{source.path}: {key} of shape {tuple(tensor.shape)} has {error}. Export the file again in "
+            "float16, bfloat16 or float32."
         ) from error
     return wide
 
 
 def _spread(scale: Tensor, tensor: Tensor) -> Tensor:
-    """A scale for all numbers, for each row, for each place, or for each block of 128 x 128, as `tensor` needs
-    it.
+    """A scale for all numbers, for each row, for each place, or for each block of 128 x 128, as `tensor`
+    needs it.
 
     Raises:
         ValueError: it is none of these.

@@ -1,4 +1,4 @@
-"""The strength that a copy of peft's configuration gives a module: alpha / rank, or by patterns of its own."""
+"""The strength that a copy of peft's configuration gives a module: alpha / rank, or by its patterns."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def config_rank(settings: Mapping[str, object], paths: Sequence[str], where: str
 def config_alpha(
     settings: Mapping[str, object], paths: Sequence[str], rank: int | None, where: str
 ) -> float | None:
-    """The alpha that a configuration says of a module, times sqrt(rank) for rank-stabilised LoRA, whose strength
-    is alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732). None where it says no alpha.
+    """The alpha that a configuration says of a module, times sqrt(rank) for rank-stabilised LoRA, whose
+    strength is alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732). None where it says no alpha.
 
     Args:
         paths: what the module may be called.

@@ -1,11 +1,12 @@
-"""What a module's name in a file consists of: a prefix that says which component it is of, and the module's own
-name in one of its spellings. Any prefix goes with any spelling. Nothing in the formats needs torch.
+"""What a module's name in a file consists of: a prefix that says which component it is of, and the module's
+own name in one of its spellings. Any prefix goes with any spelling. Nothing in the formats needs torch.
 
-Names are compared flattened, with `_` for every dot, so that kohya's and dotted names are the same ones. How a
-prefix or a spelling came about says who wrote it: kohya's `lora_unet_`, `lora_te1_`; SimpleTuner's `lycoris_`;
-diffusers' `unet.`, `text_encoder_2.`; ComfyUI's `diffusion_model.`, `text_encoders.clip_l.transformer.`; peft's
-`base_model.model.`; those of whole checkpoints, `model.diffusion_model.`, `cond_stage_model.transformer.`,
-`conditioner.embedders.1.model.`. OneTrainer has written `unet.` before Stability's names.
+Names are compared flattened, with `_` for every dot, so that kohya's and dotted names are the same ones. How
+a prefix or a spelling came about says who wrote it: kohya's `lora_unet_`, `lora_te1_`; SimpleTuner's
+`lycoris_`; diffusers' `unet.`, `text_encoder_2.`; ComfyUI's `diffusion_model.`,
+`text_encoders.clip_l.transformer.`; peft's `base_model.model.`; those of whole checkpoints,
+`model.diffusion_model.`, `cond_stage_model.transformer.`, `conditioner.embedders.1.model.`. OneTrainer has
+written `unet.` before Stability's names.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ _PREFIXES: Mapping[str, tuple[str, ...]] = {
     **{
         prefix: (_TEXT,)
         for prefix in (
-            "text_encoder_", "text_encoder_1_", "te_", "te1_", "te_1_", "clip_l_", "clip_h_", "clip_l_transformer_",
-            "clip_h_transformer_", "text_encoders_clip_l_", "text_encoders_clip_l_transformer_",
-            "text_encoders_clip_h_", "text_encoders_clip_h_transformer_", "lora_te_", "lora_te1_", "lora_te_1_",
-            "lora_text_encoder_", "lora_text_encoder_1_", "oft_te_", "oft_te1_", "lycoris_te_", "lycoris_te1_",
-            "lycoris_text_encoder_", "cond_stage_model_transformer_", "cond_stage_model_model_",
-            "conditioner_embedders_0_transformer_",
+            "text_encoder_", "text_encoder_1_", "te_", "te1_", "te_1_", "clip_l_", "clip_h_",
+            "clip_l_transformer_", "clip_h_transformer_", "text_encoders_clip_l_", "text_encoders_clip_h_",
+            "text_encoders_clip_l_transformer_", "text_encoders_clip_h_transformer_", "lora_te_", "lora_te1_",
+            "lora_te_1_", "lora_text_encoder_", "lora_text_encoder_1_", "oft_te_", "oft_te1_", "lycoris_te_",
+            "lycoris_te1_", "lycoris_text_encoder_", "cond_stage_model_transformer_",
+            "cond_stage_model_model_", "conditioner_embedders_0_transformer_",
         )
     },
     **{
         prefix: (_TEXT_2,)
         for prefix in (
             "text_encoder_2_", "te2_", "te_2_", "clip_g_", "clip_g_transformer_", "text_encoders_clip_g_",
-            "text_encoders_clip_g_transformer_", "lora_te2_", "lora_te_2_", "lora_text_encoder_2_", "oft_te2_",
-            "lycoris_te2_", "lycoris_text_encoder_2_", "conditioner_embedders_1_model_",
+            "text_encoders_clip_g_transformer_", "lora_te2_", "lora_te_2_", "lora_text_encoder_2_",
+            "oft_te2_", "lycoris_te2_", "lycoris_text_encoder_2_", "conditioner_embedders_1_model_",
         )
     },
     # these do not say which component it is
@@ -60,6 +61,9 @@ _UNET_BODY = re.compile(
 _TEXT_BODY = re.compile(
     r"(?:(?:transformer_)?text_model_)?(?:encoder_layers_\d|final_layer_norm$)|transformer_resblocks_\d|"
     r"text_projection$"
+)
+_ORIGINAL = re.compile(
+    r"(?:input_blocks|output_blocks|middle_block)_\d|time_embed_[02]$|label_emb_0|out_[02]$|transformer_resblocks_\d"
 )
 _OLD = {"to_out.0": "to_out"}  # in the attention processors of diffusers before 0.20
 _OLD_TEXT = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
@@ -128,6 +132,11 @@ def owner(module: str) -> str | None:
 def is_unet_body(body: str) -> bool:
     """Whether a name without its prefix is that of a Stable Diffusion UNet's module, in any spelling."""
     return _UNET_BODY.match(body.replace(".", "_")) is not None
+
+
+def not_diffusers(body: str) -> bool:
+    """Whether a name without its prefix is Stability's or OpenCLIP's, and not that of diffusers' module."""
+    return _ORIGINAL.match(body.replace(".", "_")) is not None
 
 
 def flat_names(component: str, path: str) -> Iterator[str]:

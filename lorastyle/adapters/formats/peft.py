@@ -37,8 +37,8 @@ def check_config(text: str) -> None:
     kind = parse_config(text, CONFIG).get("peft_type")
     if kind not in _READ:
         raise AdapterFileError(
-            f"{CONFIG} is that of peft's {kind!r}; only LORA, LOHA and LOKR are read. Export the adapter as LoRA, "
-            "or with LyCORIS's key names."
+            f"{CONFIG} is that of peft's {kind!r}; only LORA, LOHA and LOKR are read. Export the adapter as "
+            "LoRA, or with LyCORIS's key names."
         )
 
 

@@ -2,8 +2,8 @@
 
 `scale_weight` and `scale_input` are ComfyUI's (`comfy/ops.py`), `weight_scale` and `input_scale` those of its
 later files and of most programs for language models, `weight_scale_inv` DeepSeek's (which multiplies, too, in
-blocks of 128 x 128), `SCB` that of bitsandbytes (int8, by rows, over 127). Scales of inputs and outputs belong
-to a way of computing, not to the weights.
+blocks of 128 x 128), `SCB` that of bitsandbytes (int8, by rows, over 127). Scales of inputs and outputs
+belong to a way of computing, not to the weights.
 """
 
 from __future__ import annotations

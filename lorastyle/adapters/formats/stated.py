@@ -1,10 +1,10 @@
 """Strengths that are stated beside the tensors: in peft's configuration, or in the header of the file.
 
-An alpha tensor always wins, as in ComfyUI and in kohya's programs. Without one, these say it, the first that does:
-`adapter_config.json` of a peft folder; `lora_adapter_metadata`, which diffusers writes, JSON with keys such as
-`unet.lora_alpha`; keys of that form in the header itself; and such keys without a component.
-kohya's `ss_network_alpha` records the training and is not used: no program does, and converters that move the
-scale into the factors leave it as it was.
+An alpha tensor always wins, as in ComfyUI and in kohya's programs. Without one, these say it, the first that
+does: `adapter_config.json` of a peft folder; `lora_adapter_metadata`, which diffusers writes, JSON with keys
+such as `unet.lora_alpha`; keys of that form in the header itself; and such keys without a component. kohya's
+`ss_network_alpha` records the training and is not used: no program does, and converters that move the scale
+into the factors leave it as it was.
 """
 
 from __future__ import annotations
@@ -85,9 +85,10 @@ def check_stated(metadata: Mapping[str, str]) -> None:
             elif not isinstance(start, str) or not start.lower().startswith(_CHANGE_BASE):
                 continue
             raise AdapterFileError(
-                f"{settings.where} says that it was started with {start!r}, which also changes the weights of "
-                "the base, so its factors are not the update of the base as it is. Save it again in peft with "
-                "save_pretrained(..., path_initial_model_for_weight_conversion=...), which makes a LoRA of it."
+                f"{settings.where} says that it was started with {start!r}, which also changes the weights "
+                "of the base, so its factors are not the update of the base as it is. Save it again in peft "
+                "with save_pretrained(..., path_initial_model_for_weight_conversion=...), which makes a "
+                "LoRA of it."
             )
 
 
@@ -123,8 +124,8 @@ def stated_notes(modules: Iterable[Module], metadata: Mapping[str, str]) -> tupl
             continue
         if module.alpha is not None and abs(module.alpha - alpha) > 5e-3 * abs(alpha):
             notes[
-                f"{settings.where} states alpha {alpha:g} for rank {module.rank} of the {module.component}, and "
-                f"an alpha tensor {module.alpha:g}; the tensor is used, as in other programs"
+                f"{settings.where} states alpha {alpha:g} for rank {module.rank} of the {module.component}, "
+                f"and an alpha tensor {module.alpha:g}; the tensor is used, as in other programs"
             ] = None
         elif module.alpha is None and rank not in (None, module.rank) and settings.where != CONFIG:
             notes[
@@ -143,8 +144,8 @@ def _of_training(rank: int, metadata: Mapping[str, str]) -> str:
     if alpha == dim or dim != rank:
         return ""
     return (
-        f"it has no alpha tensor, and records that it was trained with alpha {alpha:g} at rank {dim:g}; as in "
-        "other programs alpha equals the rank"
+        f"it has no alpha tensor, and records that it was trained with alpha {alpha:g} at rank {dim:g}; as "
+        "in other programs alpha equals the rank"
     )
 
 

@@ -40,7 +40,7 @@ class ExtractedFile:
     """What was written.
 
     Attributes:
-        dtype: what the factors are stored as, "float16 and float32" where some needed more than was asked for.
+        dtype: what the factors are stored as, "float16 and float32" where some needed more than asked for.
         alike: modules that are the same in both models, and so not in the adapter.
         left_out: tensors that differ and are not in it: norm layers, biases, embeddings, other layers.
         other_size: layers that have another size in the other model (the first one of inpainting models).
@@ -116,7 +116,13 @@ def extract_adapter(
             if limit is not None and limit.numbers is not None and most_bytes is not None:
                 limit = Limit(numbers=limit.numbers * most_bytes // error.bytes)
     return ExtractedFile(
-        saved, written_dtypes(saved), saved.stat().st_size, extracted, pair.alike, pair.left_out, tuple(pair.other_size)
+        saved,
+        written_dtypes(saved),
+        saved.stat().st_size,
+        extracted,
+        pair.alike,
+        pair.left_out,
+        tuple(pair.other_size),
     )
 
 

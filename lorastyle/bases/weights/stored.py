@@ -51,8 +51,8 @@ class StoredTensor:
         """
         if self.dtype not in _FLOATS:
             raise BaseError(
-                f"{self.file}: {self.source.key} is stored as {self.dtype}, and what its numbers stand for is not "
-                "read. Use the base in float16, bfloat16 or float32."
+                f"{self.file}: {self.source.key} is stored as {self.dtype}, and what its numbers stand for "
+                "is not read. Use the base in float16, bfloat16 or float32."
             )
         try:
             stored = read_tensors(self.file, self.header, [self.source.key])[self.source.key]
