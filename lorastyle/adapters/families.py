@@ -80,9 +80,7 @@ _UNETS = ("kolors", "cascade", "video")  # of those that are not drawn, the ones
 _SDXL = re.compile(
     r"(?:lora_te2_|text_encoder_2[._]|te2[._]|clip_g[._])(?:\w+[._])?(?:text_model|encoder[._]layers|text_projection)"
 )
-_DEPTH = re.compile(
-    r"(?:input_blocks[._][78][._]1|down_blocks[._]2[._]attentions[._][01])[._]transformer_blocks[._]9"
-)
+_DEPTH = re.compile(r"blocks[._](?:[78][._]1|2[._]attentions[._][01])[._]transformer_blocks[._]9")
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,8 @@ def witnesses(tensors: Mapping[str, tuple[int, ...]]) -> Witnesses:
 
 def sdxl_names(text: str) -> tuple[bool, bool]:
     """Whether names of SDXL's second text encoder are in a text, and of its deep attention."""
-    return _SDXL.search(text) is not None, _DEPTH.search(text) is not None
+    second = any(mark in text for mark in ("te2", "encoder_2", "clip_g"))  # quicker than the expression
+    return second and _SDXL.search(text) is not None, _DEPTH.search(text) is not None
 
 
 def _module(key: str) -> tuple[str, str]:

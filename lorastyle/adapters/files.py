@@ -46,9 +46,10 @@ def read_tensors(path: str | os.PathLike[str], header: Header, names: Iterable[s
     names = list(names)
     for name in names:
         if (dtype := header.tensors[name].dtype) in _PACKED:
-            raise AdapterFileError(
-                f"{path}: {name} is stored as {dtype}, a type of {DTYPE_BITS[dtype]} bits that lorastyle "
-                "does not read. Export the file again in float16, bfloat16 or float32."
+            raise AdapterFileError.at(
+                path,
+                f"{name} is stored as {dtype}, a type of {DTYPE_BITS[dtype]} bits that lorastyle does not "
+                "read. Export the file again in float16, bfloat16 or float32.",
             )
     try:
         with Path(path).open("rb", buffering=0) as file:
@@ -99,7 +100,7 @@ def powers_of_two(exponents: Tensor) -> Tensor:
     """The numbers that bytes of F8_E8M0 stand for: the exponent of a power of two, plus 127, and 255 for NaN
     (OCP Microscaling Formats 1.0).
     """
-    powers = torch.ldexp(torch.ones(()), exponents.to(torch.int32) - 127)
+    powers = torch.pow(2.0, exponents.double() - 127).float()
     return powers.masked_fill(exponents == 255, float("nan"))
 
 

@@ -32,12 +32,11 @@ _DOWN, *_PEFT_DOWN = (
 _READS_TEXT = re.compile(
     r'attn2[._]to_k(?:\.lora_A|\.lora_A\.default|[._a-z]*down)\.weight":\{"dtype":"\w+","shape":\[\d+,(\d+)[],]'
 )
-# What no adapter of Stable Diffusion 1.x, 2.x and XL has in its names.
-_ODD = re.compile(
-    r'"(?!(?:lora|oft)_(?:unet|te[12]?)_|unet\.|text_encoder(?:_2)?\.|bundle_emb|__)[^"]+":\{"dtype"|'
-    r"_(?:double|single|joint)_|motion|temp|encoder_hid|query_key|label_emb|add_embedding|"
-    r"(?:unet[._]|lora_unet_)(?!(?:down|up|mid|input|middle|output)_block|time_embed|conv_|out_)"
-)
+# How the names of nearly all files begin; what a UNet has in them; and what Stable Diffusion 1.x, 2.x and XL
+# have not.
+_STARTS = ("lora_unet_", "unet.", "lora_te", "text_encoder.", "text_encoder_2.", "bundle_emb.")
+_UNET = ("down_blocks", "input_blocks", "up_blocks", "output_blocks", "mid_block", "middle_block")
+_ODD = ("motion", "temp", "query_key", ",5632")
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _told(metadata: Mapping[str, str], tensors: str, data_bytes: int) -> Glance 
     ranks = {int(rank) for search in searches for rank in search.findall(tensors)}
     widths = {int(width) for width in _READS_TEXT.findall(tensors)}
     width = widths.pop() if len(widths) == 1 else None
-    if _ODD.search(tensors):  # perhaps of another architecture, which takes a longer look
+    if not _is_plain(tensors):  # perhaps of another architecture, which takes a longer look
         return None
     second_encoder, deep = sdxl_names(tensors)
     family, *_ = tell_family(metadata, Witnesses(None, second_encoder, deep, "unet" in tensors, width))
@@ -123,6 +122,13 @@ def _told(metadata: Mapping[str, str], tensors: str, data_bytes: int) -> Glance 
         metadata.get("sshs_model_hash", ""),
         _tags(metadata),
     )
+
+
+def _is_plain(tensors: str) -> bool:
+    """Whether all names are those of a UNet and of text encoders as the most usual programs write them."""
+    counts = [tensors.count(start) for start in _STARTS]
+    unet = not any(counts[:2]) or any(part in tensors for part in _UNET)
+    return unet and sum(counts) == tensors.count("dtype") and not any(odd in tensors for odd in _ODD)
 
 
 def _tags(metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -152,7 +152,11 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
     if not modules:
         raise no_adapter(path, sources)
     metadata = {key: value for source in sources for key, value in source.header.metadata.items()}
-    seen = witnesses({n: e.shape for source in sources for n, e in source.header.tensors.items()})
+    seen = (
+        sources[0].witnesses
+        if len(sources) == 1
+        else witnesses({n: e.shape for source in sources for n, e in source.header.tensors.items()})
+    )
     family, family_from, sure, notes = tell_family(metadata, seen)
     plain = [module for module in modules if not module.algorithm]
     return AdapterInfo(

@@ -19,6 +19,7 @@ from .families import cross_attention_width, family_title
 from .formats import parse_name
 from .formats.embedded import parse_word
 from .formats.spelling import spellings
+from .formats.stated import states_strength
 from .header import Header
 from .lowrank import LowRank, is_finite
 from .matching import Group, fit, group_tensors, refuse_nan
@@ -64,7 +65,8 @@ def load_adapter_report(
     path = Path(path)
     sources = open_sources(path)
     parts = [_read(source, modules) for source in sources]
-    for text in dict.fromkeys(text for source in sources for text in part_of(source).notes):
+    stating = [source for source in sources if states_strength(source.metadata)]
+    for text in dict.fromkeys(text for source in stating for text in part_of(source).notes):
         note(f"{path.name}: {text}.", AdapterWarning, stacklevel=2)
     components: dict[str, dict[str, LowRank]] = {}
     dense: dict[str, dict[str, Update]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lorastyle.errors import AdapterError, AdapterFileError, BaseMismatchError
 
-from .families import FAMILIES, family_title, tell_family, witnesses
+from .families import FAMILIES, family_title, tell_family
 from .formats import FORMATS
 from .source import Source
 
@@ -21,8 +21,7 @@ _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model
 
 def family_of(source: Source) -> str | None:
     """The family that a file was made for, as `read_info` tells it."""
-    tensors = {name: entry.shape for name, entry in source.header.tensors.items()}
-    return tell_family(source.header.metadata, witnesses(tensors))[0]
+    return tell_family(source.header.metadata, source.witnesses)[0]
 
 
 def refuse_other_architectures(source: Source) -> None:
@@ -33,9 +32,10 @@ def refuse_other_architectures(source: Source) -> None:
     """
     family = family_of(source)
     if family in FAMILIES and not FAMILIES[family].drawn:
-        raise BaseMismatchError(
-            f"{source.path} was made for {family_title(family)}, and lorastyle draws with Stable Diffusion "
-            "1.x, 2.x and XL. Use an adapter made for one of these."
+        raise BaseMismatchError.at(
+            source.path,
+            f"it was made for {family_title(family)}, and lorastyle draws with Stable Diffusion 1.x, 2.x and "
+            "XL. Use an adapter made for one of these.",
         )
 
 
@@ -63,4 +63,4 @@ def no_adapter(path: Path, sources: Sequence[Source]) -> AdapterError:
         shown = ", ".join(repr(name) for name in names[:3]) or "no tensor at all"
         known = ", ".join(fmt.name for fmt in FORMATS)
         why = f"no adapter in a format that lorastyle knows ({known}); it holds {shown}."
-    return AdapterFileError(f"{path}: {why}")
+    return AdapterFileError.at(path, why)

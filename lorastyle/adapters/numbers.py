@@ -44,7 +44,7 @@ def read_numbers(source: Source, keys: Iterable[str]) -> dict[str, Tensor]:
             numbers[key] = tensor
             continue
         parsed = parse_name(key)
-        if parsed is not None and parsed[1].role in _WHOLE:
+        if parsed is not None and parsed[1].role in _WHOLE and not tensor.is_complex():
             numbers[key] = tensor.float() if tensor.is_floating_point() else tensor.to(torch.int64)
             continue
         scales = {kind: stored[name].float() for kind, name in found.items() if name in stored}
@@ -62,9 +62,10 @@ def _scaled_by(source: Source, scale: str, module: str) -> str:
     ]
     if len(own) == 1:
         return own[0]
-    raise AdapterFileError(
-        f"{source.path}: {scale} does not say which tensor of {module} it scales. Export the file again in "
-        "float16, bfloat16 or float32."
+    raise AdapterFileError.at(
+        source.path,
+        f"{scale} does not say which tensor of {module} it scales. Export the file again in "
+        "float16, bfloat16 or float32.",
     )
 
 
@@ -72,16 +73,17 @@ def _widened(
     source: Source, key: str, tensor: Tensor, scales: Mapping[str, Tensor], unread: str | None
 ) -> Tensor:
     if unread is not None:
-        raise AdapterFileError(
-            f"{source.path}: {key} is quantised in a way that lorastyle does not read ({unread} is beside "
-            "it). Export the file again in float16, bfloat16 or float32."
+        raise AdapterFileError.at(
+            source.path,
+            f"{key} is quantised in a way that lorastyle does not read ({unread} is beside "
+            "it). Export the file again in float16, bfloat16 or float32.",
         )
     if tensor.is_complex() or not (tensor.is_floating_point() or scales.keys() & {"scale", "rows"}):
         dtype = source.header.tensors[key].dtype
         what = "complex numbers" if tensor.is_complex() else "whole numbers, and no scale for them is there"
-        raise AdapterFileError(
-            f"{source.path}: {key} is stored as {dtype}: {what}. Export the file again in float16, bfloat16 "
-            "or float32."
+        raise AdapterFileError.at(
+            source.path,
+            f"{key} is stored as {dtype}: {what}. Export the file again in float16, bfloat16 or float32.",
         )
     wide = tensor.float()
     try:
@@ -92,9 +94,10 @@ def _widened(
         if "scale" in scales:
             wide = wide * _spread(scales["scale"], wide)
     except ValueError as error:
-        raise AdapterFileError(
-            f"{source.path}: {key} of shape {tuple(tensor.shape)} has {error}. Export the file again in "
-            "float16, bfloat16 or float32."
+        raise AdapterFileError.at(
+            source.path,
+            f"{key} of shape {tuple(tensor.shape)} has {error}. Export the file again in "
+            "float16, bfloat16 or float32.",
         ) from error
     return wide
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lorastyle.errors import AdapterFileError
 
+from .families import Witnesses, witnesses
 from .formats import COMPONENTS
 from .formats.peft import WEIGHTS, check_config
 from .formats.quantised import Quantised, find_quantised
@@ -40,6 +41,11 @@ class Source:
     def quantised(self) -> Quantised:
         """Which of its tensors scale which others."""
         return find_quantised(self.header.tensors)
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        """What its names and sizes say of the base that it was made for."""
+        return witnesses({name: entry.shape for name, entry in self.header.tensors.items()})
 
 
 def adapter_files(path: str | os.PathLike[str]) -> list[tuple[Path, str | None]]:

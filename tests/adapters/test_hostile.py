@@ -12,8 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from lorastyle.adapters import numbers as numbers_module
 from lorastyle.adapters import load_adapter, model_hash, read_header, read_info, save_adapter
+from lorastyle.adapters import numbers as numbers_module
 from lorastyle.errors import AdapterFileError
 from tests.adapters.examples import SHAPES, mixed_adapter
 

@@ -33,12 +33,15 @@ def parse_config(text: str, where: str) -> Mapping[str, object]:
 
 
 def config_rank(settings: Mapping[str, object], paths: Sequence[str], where: str) -> int | None:
-    """The rank that a configuration says of a module; None where it says none.
+    """The rank that a configuration says of a module; None where it says none that can be read.
 
     Args:
         paths: what the module may be called.
     """
-    value = _pattern(settings, "rank_pattern", paths, where)
+    try:
+        value = _pattern(settings, "rank_pattern", paths, where)
+    except AdapterFileError:  # nothing needs it: the factors have the rank that they have
+        return None
     if value is None:
         value = next((settings[name] for name in RANKS if settings.get(name) is not None), None)
     number = _number(value)
@@ -95,4 +98,7 @@ def _covers(pattern: str, path: str, name: str, where: str) -> bool:
     if not re.fullmatch(r"[\w.\-]+", literal):
         what = name.replace("_", " ")
         raise AdapterFileError(f"{where} holds the {what} {pattern!r}; only module names are read.")
-    return path == literal or (not pattern.startswith("^") and path.endswith(f".{literal}"))
+    dot = "."
+    if "." not in path:  # a name of kohya's, whose dots are not known
+        literal, dot = literal.replace(".", "_"), "_"
+    return path == literal or (not pattern.startswith("^") and path.endswith(f"{dot}{literal}"))

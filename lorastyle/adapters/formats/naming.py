@@ -59,11 +59,12 @@ _UNET_BODY = re.compile(
     r"(?:time|add)_embedding_|label_emb_0|conv_(?:in|out|norm_out)$|out_[02]$"
 )
 _TEXT_BODY = re.compile(
-    r"(?:(?:transformer_)?text_model_)?(?:encoder_layers_\d|final_layer_norm$)|transformer_resblocks_\d|"
+    r"(?:(?:transformer_)?text_model_)?(?:encoder_layers_\d|final_layer_norm$)|(?:transformer_)?resblocks_\d|"
     r"text_projection$"
 )
 _ORIGINAL = re.compile(
-    r"(?:input_blocks|output_blocks|middle_block)_\d|time_embed_[02]$|label_emb_0|out_[02]$|transformer_resblocks_\d"
+    r"(?:input_blocks|output_blocks|middle_block)_\d|time_embed_[02]$|label_emb_0|out_[02]$|"
+    r"(?:transformer_)?resblocks_\d"
 )
 _OLD = {"to_out.0": "to_out"}  # in the attention processors of diffusers before 0.20
 _OLD_TEXT = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
@@ -165,7 +166,8 @@ def _text_names(path: str) -> Iterator[str]:
     bare = path.removeprefix("text_model.")
     if found := re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", bare):
         if found[2] in _OPEN_CLIP:
-            yield f"transformer.resblocks.{found[1]}.{_OPEN_CLIP[found[2]]}"
+            name = f"resblocks.{found[1]}.{_OPEN_CLIP[found[2]]}"
+            yield from (name, f"transformer.{name}")
     elif bare == "final_layer_norm":
         yield "ln_final"
 

@@ -24,6 +24,7 @@ CONFIG = "adapter_config.json"
 """The file name of a peft configuration, and the metadata key that carries its text."""
 METADATA_KEY = "lora_adapter_metadata"
 _NAMES = (*ALPHAS, *RANKS, "use_rslora", "alpha_pattern", "rank_pattern", "init_lora_weights", "kasa_config")
+_PATTERNS = ("alpha_pattern", "rank_pattern")
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "unet": ("unet", "diffusion_model"),
     "text_encoder": ("text_encoder", "text_encoder_1", "te", "te1"),
@@ -96,6 +97,13 @@ def is_stated(key: str) -> bool:
     """Whether a key of a header states a strength, which is true of the tensors beside it alone."""
     component, _, name = key.rpartition(".")
     return key == METADATA_KEY or (name in _NAMES and (not component or component in _ALL_ALIASES))
+
+
+def states_strength(metadata: Mapping[str, str]) -> bool:
+    """Whether a strength is stated beside the tensors, or recorded as another than theirs may be."""
+    return any(is_stated(key) or key == CONFIG for key in metadata) or metadata.get(
+        "ss_network_alpha"
+    ) != metadata.get("ss_network_dim")
 
 
 def stated_notes(modules: Iterable[Module], metadata: Mapping[str, str]) -> tuple[str, ...]:
@@ -228,7 +236,7 @@ def _is_number(value: object) -> bool:
 
 def _unusable(component: str, metadata: Mapping[str, str]) -> list[str]:
     """Keys that should say an alpha of the component, and do not."""
-    keys = [f"{alias}.{name}" for alias in _ALIASES[component] for name in ALPHAS]
+    keys = [f"{alias}.{name}" for alias in _ALIASES[component] for name in (*ALPHAS, *_PATTERNS)]
     return [
         key
         for key in (*keys, "lora_alpha", "network_alpha")
