@@ -78,7 +78,7 @@ _WRITTEN: Mapping[str, str] = {
 }  # fmt: skip
 _UNETS = ("kolors", "cascade", "video")  # of those that are not drawn, the ones with a UNet
 _SDXL = re.compile(
-    r"(?:lora_te2_|text_encoder_2[._]|te2[._]|clip_g[._])(?:\w+[._])?(?:text_model|encoder[._]layers|text_projection)"
+    r"(?:lora_te2_|text_encoder_2[._]|te2[._]|clip_g[._])(?:\w{1,40}[._])?(?:text_model|encoder[._]layers|text_projection)"
 )
 _DEPTH = re.compile(r"blocks[._](?:[78][._]1|2[._]attentions[._][01])[._]transformer_blocks[._]9")
 
@@ -135,9 +135,9 @@ def tell_family(metadata: Mapping[str, str], seen: Witnesses) -> tuple[str | Non
     metadata.
     """
     said = family_from_metadata(metadata)
-    if said in FAMILIES and not FAMILIES[said].drawn and seen.unet and said not in _UNETS:
+    if is_foreign(said) and seen.unet and said not in _UNETS:
         said = None  # a UNet is none of a transformer
-    if seen.foreign == TRANSFORMER and said in FAMILIES and not FAMILIES[said].drawn:
+    if is_foreign(said) and seen.foreign == TRANSFORMER:
         return said, "metadata", "likely", ()
     by_width = family_from_width(seen.width)
     by_names = seen.foreign or ("sdxl" if seen.second_encoder or seen.deep else None)
@@ -169,6 +169,11 @@ def family_title(family: str | None) -> str:
     if family is None:
         return "an unknown base"
     return FAMILIES[family].title if family in FAMILIES else family
+
+
+def is_foreign(family: str | None) -> bool:
+    """Whether it is a family that lorastyle knows and does not draw with."""
+    return family is not None and family in FAMILIES and not FAMILIES[family].drawn
 
 
 def family_from_metadata(metadata: Mapping[str, str]) -> str | None:

@@ -40,6 +40,7 @@ _KOLORS = re.compile(r"^encoder_hid_proj$|self_attention_query_key_value|dense_h
 _KOLORS_TIME_IDS = (
     5632  # what `add_embedding.linear_1` reads: 4096 of the text and 6 x 256; SDXL's reads 2816
 )
+_LONGEST = 400  # characters of a module's name; what is longer is none, and costs time
 _SMALLEST = 512  # a width below is no real model's
 
 
@@ -77,7 +78,7 @@ class Names:
 
     def last(self, stem: str) -> int:
         """The largest number that follows `stem`; -1 where none does."""
-        return max((int(n) for n in re.findall(rf"^{stem}_(\d+)_", self.text, re.M)), default=-1)
+        return max((int(n) for n in re.findall(rf"^{stem}_(\d{{1,6}})_", self.text, re.M)), default=-1)
 
     def inputs(self, pattern: str) -> set[int]:
         """How wide the inputs of the modules are whose names begin with the pattern."""
@@ -173,7 +174,7 @@ def _flux_names(names: Names) -> Iterator[str]:
     widths = names.inputs(attention)
     double, single = names.last("double_blocks"), names.last("single_blocks")
     if names.has(
-        r"(?:double|single)_blocks_\d+_(?:\w+_)?(?:mod_linear|modulation_linear|mlp_fc[12])",
+        r"(?:double|single)_blocks_\d+_(?:\w{1,20}_)?(?:mod_linear|modulation_linear|mlp_fc[12])",
         "txt_in_individual",
     ):
         yield "hunyuan_video" if widths <= {3072} else TRANSFORMER
@@ -247,6 +248,8 @@ def names_of(tensors: Mapping[str, tuple[int, ...]], split: Iterable[tuple[str, 
     """
     modules: dict[str, tuple[int, int]] = {}
     for key, module, role in split:
+        if len(module) > _LONGEST:
+            continue
         inputs, outputs = modules.get(module, (0, 0))
         shape = tensors[key]
         if role == "down" and len(shape) > 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lorastyle.errors import AdapterError, AdapterFileError, BaseMismatchError
 
-from .families import FAMILIES, family_title, tell_family
+from .families import family_title, is_foreign, tell_family
 from .formats import FORMATS
 from .source import Source
 
@@ -31,7 +31,7 @@ def refuse_other_architectures(source: Source) -> None:
         BaseMismatchError: it was not; the message says for which one, as far as the file shows it.
     """
     family = family_of(source)
-    if family in FAMILIES and not FAMILIES[family].drawn:
+    if is_foreign(family):
         raise BaseMismatchError.at(
             source.path,
             f"it was made for {family_title(family)}, and lorastyle draws with Stable Diffusion 1.x, 2.x and "

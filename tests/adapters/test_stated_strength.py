@@ -48,6 +48,10 @@ def write(path: Path, metadata: dict[str, str], *, form: str = "dotted", alpha: 
     return path
 
 
+def load(file: Path) -> object:
+    return load_adapter(file, SHAPES)
+
+
 def scales(path: Path) -> tuple[float, float]:
     """alpha / rank of the UNet's module and the text encoder's."""
     adapter = load_adapter(path, SHAPES)
@@ -78,6 +82,8 @@ PLACES: dict[str, tuple[dict[str, str], tuple[float, float]]] = {
     "diffusers, without a component": (config(lora_alpha=2, r=4), (0.5, 0.5)),
     "diffusers, of a transformer": (config(transformer__lora_alpha=2), (1, 1)),
     "diffusers before the header": ({**config(unet__lora_alpha=16), "unet.lora_alpha": "2"}, (4, 1)),
+    "a copy of peft's configuration": ({"adapter_config": '{"lora_alpha": 2, "r": 4}'}, (0.5, 0.5)),
+    "a copy that is none": ({"lora_config": "2"}, (1, 1)),
     "nowhere": ({}, (1, 1)),
 }
 
@@ -188,7 +194,7 @@ def test_starts_that_change_the_base_are_refused(tmp_path: Path, start: str) -> 
         write(tmp_path / "c.safetensors", {"text_encoder.init_lora_weights": start}),
     ]
     for file in files:
-        for read in (read_info, lambda file: load_adapter(file, SHAPES)):
+        for read in (read_info, load):
             with pytest.raises(AdapterFileError, match=f"started with '{start}', which also changes .* base"):
                 read(file)
 
@@ -202,13 +208,18 @@ def test_starts_that_leave_the_base_alone_are_read(tmp_path: Path, start: object
 # ---- as peft and diffusers read them -----------------------------------------------------------------------
 
 
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(24, 36)
+        self.conv = nn.Conv2d(12, 8, 3)
+
+
 class Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(1)
-        self.down_blocks = nn.ModuleList([nn.Module()])
-        self.down_blocks[0].to_q = nn.Linear(24, 36)
-        self.down_blocks[0].conv = nn.Conv2d(12, 8, 3)
+        self.down_blocks = nn.ModuleList([Block()])
 
 
 TINY = {"unet": {"down_blocks.0.to_q": (36, 24), "down_blocks.0.conv": (8, 12, 3, 3)}}
@@ -220,7 +231,7 @@ def test_pefts_conversion_is_what_the_refusal_asks_for(tmp_path: Path, start: st
     """Trained from such a start and converted by peft, it is the update of the base as it was."""
     peft: Any = pytest.importorskip("peft")
     model = Tiny()
-    before = model.down_blocks[0].to_q.weight.detach().clone()
+    before = model.get_parameter("down_blocks.0.to_q.weight").detach().clone()
     settings = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["to_q"], init_lora_weights=start)
     tuned = peft.get_peft_model(model, settings)
     tuned.peft_config["default"].init_lora_weights = True  # so that the start is saved as it is
@@ -270,7 +281,7 @@ def test_peft_means_the_same_by_alpha(tmp_path: Path, kind: str, where: str) -> 
         )
     adapter = load_adapter(path, TINY)
     for name, shape in TINY["unet"].items():
-        layer = cast(Any, tuned.base_model.model).get_submodule(name)
+        layer = tuned.base_model.model.get_submodule(name)
         meant = layer.get_delta_weight("default").detach()
         low, other = adapter.components.get("unet", {}).get(name), adapter.dense.get("unet", {}).get(name)
         found = low.delta() if low is not None else cast(Any, other).delta(torch.zeros(shape))

@@ -157,20 +157,20 @@ def test_8_bits_draw_as_the_numbers_they_stand_for(lorastyle: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     "end", ["scale_weight", "weight_scale", "weight.scale", "weight_scale_inv", "weight_fp8_scale"]
 )
-@pytest.mark.parametrize("shape", [(), "rows", "column"])
+@pytest.mark.parametrize("shape", ["all", "rows", "column"])
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "I8"])
-def test_the_scale_beside_a_tensor_is_applied(tmp_path: Path, end: str, shape: object, dtype: str) -> None:
+def test_the_scale_beside_a_tensor_is_applied(tmp_path: Path, end: str, shape: str, dtype: str) -> None:
     down, up = factors()
     tensors: dict[str, Tensor] = {f"{KOHYA}.alpha": torch.tensor(4.0)}
     for name, factor in (("lora_down", down), ("lora_up", up)):
-        by_row = shape in ("rows", "column")
+        by_row = shape != "all"
         largest = factor.abs().amax(1, keepdim=True) if by_row else factor.abs().max()
         scale = largest / 120
         scaled = factor / scale
         stored = scaled.to(torch.float8_e4m3fn) if dtype == "F8_E4M3" else scaled.round().to(torch.int8)
         tensors[f"{KOHYA}.{name}.weight"] = stored
-        form = {"rows": (-1,), "column": (-1, 1)}.get(str(shape), shape)
-        tensors[f"{KOHYA}.{name}.{end}"] = scale.reshape(form)
+        form: dict[str, tuple[int, ...]] = {"all": (), "rows": (-1,), "column": (-1, 1)}
+        tensors[f"{KOHYA}.{name}.{end}"] = scale.reshape(form[shape])
         tensors[f"{KOHYA}.{name}.scale_input"] = torch.tensor(77.0)
         tensors[f"{KOHYA}.{name}.input_scale"] = torch.tensor(77.0)
     tensors["scaled_fp8"] = torch.zeros(0, dtype=torch.float8_e4m3fn)

@@ -53,6 +53,7 @@ _PREFIXES: Mapping[str, tuple[str, ...]] = {
     "lycoris_": COMPONENTS,
 }  # fmt: skip
 _LONGEST_FIRST = tuple(sorted(_PREFIXES, key=len, reverse=True))
+_MOST_PREFIXES = 4  # one behind the other
 _STARTS = tuple({prefix.partition("_")[0] for prefix in _PREFIXES})
 _UNET_BODY = re.compile(
     r"(?:down_blocks|up_blocks|input_blocks|output_blocks)_\d|mid_block_|middle_block_\d|time_embed_[02]$|"
@@ -109,7 +110,9 @@ def split_prefix(module: str) -> tuple[tuple[str, ...], str]:
     Prefixes may stand one behind the other (`base_model.model.unet.`). Without one all components are meant.
     """
     components, flat, start = COMPONENTS, module.replace(".", "_"), 0
-    while flat.startswith(_STARTS, start):
+    for _ in range(_MOST_PREFIXES):
+        if not flat.startswith(_STARTS, start):
+            break
         prefix = next((p for p in _LONGEST_FIRST if flat.startswith(p, start)), None)
         if prefix is None or not (both := tuple(c for c in components if c in _PREFIXES[prefix])):
             break

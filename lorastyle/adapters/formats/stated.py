@@ -23,6 +23,7 @@ from .naming import COMPONENTS, text_paths
 CONFIG = "adapter_config.json"
 """The file name of a peft configuration, and the metadata key that carries its text."""
 METADATA_KEY = "lora_adapter_metadata"
+_COPIES = ("adapter_config", "peft_config", "lora_config")  # of a peft configuration, in a header
 _NAMES = (*ALPHAS, *RANKS, "use_rslora", "alpha_pattern", "rank_pattern", "init_lora_weights", "kasa_config")
 _PATTERNS = ("alpha_pattern", "rank_pattern")
 _ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -96,7 +97,9 @@ def check_stated(metadata: Mapping[str, str]) -> None:
 def is_stated(key: str) -> bool:
     """Whether a key of a header states a strength, which is true of the tensors beside it alone."""
     component, _, name = key.rpartition(".")
-    return key == METADATA_KEY or (name in _NAMES and (not component or component in _ALL_ALIASES))
+    return key in (METADATA_KEY, *_COPIES) or (
+        name in _NAMES and (not component or component in _ALL_ALIASES)
+    )
 
 
 def states_strength(metadata: Mapping[str, str]) -> bool:
@@ -176,7 +179,7 @@ def _alpha_settings(component: str, metadata: Mapping[str, str]) -> _Settings | 
 
 
 def _all_settings(component: str, metadata: Mapping[str, str]) -> tuple[_Settings, ...]:
-    keys = (CONFIG, METADATA_KEY)
+    keys = (CONFIG, METADATA_KEY, *_COPIES)
     if not any(key in metadata for key in keys) and not any(key.endswith(_NAMES) for key in metadata):
         return ()
     return _settings_of(component, tuple(sorted(metadata.items())))
@@ -193,6 +196,9 @@ def _settings_of(component: str, items: tuple[tuple[str, str], ...]) -> tuple[_S
             found.append(_Settings(METADATA_KEY, own))
         elif not any(key.split(".")[0] in _ALL_ALIASES for key in whole):
             found.append(_Settings(METADATA_KEY, whole))
+    for key in _COPIES:
+        if isinstance(whole := _json(metadata.get(key, "")), dict):
+            found.append(_Settings(f"{key} in its header", cast("dict[str, object]", whole)))
     header = {key: value for key, text in items if (value := _value(key, text)) is not None}
     if own := _own(component, header):
         found.append(_Settings("its header", own))
@@ -219,15 +225,22 @@ def _value(key: str, text: str) -> object:
     name = key.rpartition(".")[2]
     if name not in _NAMES:
         return None
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
+    value = _json(text)
+    if value is None:
         value = {"True": True, "False": False}.get(text, text)
     if name in (*ALPHAS, *RANKS):
         return value if _is_number(value) else None
     if name.endswith("_pattern"):
         return cast("object", value) if isinstance(value, dict) else None
     return value
+
+
+def _json(text: str) -> object:
+    """What a text means as JSON; None where it is none."""
+    try:
+        return cast("object", json.loads(text))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_number(value: object) -> bool:
