@@ -24,7 +24,7 @@ _TRANSFORMER = re.compile(
     r"^(?:(?:joint_|single_|text_|visual_)?transformer_blocks_\d|(?:double|single|joint|layerwise)_blocks_\d|"
     r"(?:double|single)_stream_(?:blocks_\d|modulation)|(?:double|single)_layers_\d|blocks_(?:block)?\d|layers_\d|"
     r"(?:noise|context|ref_image)_refiner_\d|context_embedder|x_embedder|time_text_embed|time_guidance_embed|"
-    r"distilled_guidance_layer|adaln_single|caption_projection|cap_embedder|txt_in|img_in|patch_embed|(?:txt_)?mode_blocks_|"
+    r"distilled_guidance_layer|adaln_single|caption_projection|cap_embedder|txt_in|img_in|patch_embed|(?:txt_)?mode_blocks_|(?:lora_)?te3_|text_encoder_3_|"
     r"condition_embedder|llm_adapter|token_refiner|text_fusion)",
     re.M,
 )

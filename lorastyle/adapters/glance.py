@@ -36,7 +36,7 @@ _READS_TEXT = re.compile(
 # have not.
 _STARTS = ("lora_unet_", "unet.", "lora_te", "text_encoder.", "text_encoder_2.", "bundle_emb.")
 _UNET = ("down_blocks", "input_blocks", "up_blocks", "output_blocks", "mid_block", "middle_block")
-_ODD = ("motion", "temp", "query_key", ",5632")
+_ODD = ("motion", "temp", "query_key", "te3_", ",5632")
 
 
 @dataclass(frozen=True)

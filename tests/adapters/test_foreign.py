@@ -169,6 +169,37 @@ def test_sdxls_unet_may_be_that_of_kolors() -> None:
     assert tell_family({}, witnesses(stable("sdxl")))[0] == "sdxl"
 
 
+def test_a_third_text_encoder_is_none_of_sdxls() -> None:
+    keys = [f"lora_te{n}_text_model_encoder_layers_0_mlp_fc1.lora_down.weight" for n in (1, 2)]
+    both = {key: (4, 768) for key in keys}
+    assert tell_family({}, witnesses(both))[:3] == ("sdxl", "names", "likely")
+    third = {**both, "lora_te3_encoder_block_0_layer_0_SelfAttention_q.lora_down.weight": (4, 4096)}
+    assert tell_family({}, witnesses(third))[0] == "dit"
+
+
+def test_a_list_says_what_info_says(tmp_path: Path) -> None:
+    """Lists look at the header's text alone where they can."""
+    some = [
+        *FILES.values(),
+        *(({k.rsplit(".", 2)[0]: s for k, s in stable(f).items()}, f) for f in ("sd1", "sdxl")),
+    ]
+    for i, (modules, _) in enumerate(some):
+        shapes = tensors_of(
+            {k: (s[0], s[1]) for k, s in list(modules.items())[::7]},
+            "" if i >= len(FILES) else "lora_unet_",
+            i < len(FILES),
+        )
+        file = tmp_path / "a.safetensors"
+        save_file(
+            {
+                k: torch.zeros(s[0], s[1] if "down" in k else 4, dtype=torch.uint8)[:4]
+                for k, s in shapes.items()
+            },
+            file,
+        )
+        assert glance(file).family == read_info(file).family
+
+
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 def test_what_is_stable_diffusion_stays_so(family: str) -> None:
     assert tell_family({}, witnesses(stable(family)))[:3] == (family, "text width", "certain")
