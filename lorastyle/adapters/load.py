@@ -225,8 +225,8 @@ def _nothing_fits(path: Path, report: LoadReport) -> AdapterError:
     if report.made_for is None:
         step = "The file does not tell which base it was made for. Use it with that base."
     else:
-        step = (
-            f"It seems to be made for {family_title(report.made_for)}. Use it with such a base; if this is "
-            "one, the file has names that lorastyle does not know."
+        known = (
+            "" if report.mismatched else "; if this is one, the file has names that lorastyle does not know"
         )
+        step = f"It seems to be made for {family_title(report.made_for)}. Use it with such a base{known}."
     return BaseMismatchError.at(path, f"none of its modules fits this model: {what}. {step}")
