@@ -44,7 +44,15 @@ from .thumbnail import thumbnail
 if TYPE_CHECKING:
     from .adapter import Adapter
     from .compare import Comparison, compare_adapters
-    from .convert import Conversion, convert_adapter, free_target, known_modules
+    from .convert import (
+        Conversion,
+        check_convertible,
+        convert_adapter,
+        free_target,
+        known_modules,
+        load_whole,
+        written_dtypes,
+    )
     from .cutting import Cutter, Limit, RankCut, cut_error
     from .decompose import dense_spectrum
     from .extracting import Extracted, extract
@@ -141,6 +149,7 @@ __all__ = [
     "adapter_folder_files",
     "atomic_write",
     "block_name",
+    "check_convertible",
     "check_parts",
     "check_space",
     "compare_adapters",
@@ -164,6 +173,7 @@ __all__ = [
     "leads_to",
     "load_adapter",
     "load_adapter_report",
+    "load_whole",
     "lock_file",
     "measure_interference",
     "megabytes",
@@ -189,6 +199,7 @@ __all__ = [
     "without_private",
     "write_advice",
     "write_sidecars",
+    "written_dtypes",
 ]
 
 _LATE = {  # modules that need torch, or that few callers need
@@ -231,6 +242,7 @@ _LATE = {  # modules that need torch, or that few callers need
     "Update": "updates",
     "Verdict": "readers",
     "Weighted": "merging",
+    "check_convertible": "convert",
     "check_parts": "merging",
     "compare_adapters": "compare",
     "convert_adapter": "convert",
@@ -244,6 +256,7 @@ _LATE = {  # modules that need torch, or that few callers need
     "known_modules": "convert",
     "load_adapter": "load",
     "load_adapter_report": "load",
+    "load_whole": "convert",
     "measure_interference": "interference",
     "merge": "merging",
     "merge_files": "merging",
@@ -257,6 +270,7 @@ _LATE = {  # modules that need torch, or that few callers need
     "shrink": "resize",
     "spans": "side_by_side",
     "turning_points": "k_lora",
+    "written_dtypes": "convert",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name stays an error for them

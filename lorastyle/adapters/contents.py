@@ -12,6 +12,8 @@ from pathlib import Path
 from lorastyle.errors import AdapterFileError
 
 from .formats import Format, parse_name
+from .formats.naming import split_prefix
+from .formats.stated import Module, default_alpha, stated_notes
 from .header import TensorEntry
 from .source import Source, open_sources
 
@@ -78,6 +80,16 @@ class Part:
     modules: tuple[FileModule, ...]
     others: tuple[str, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of strengths that are stated beside the tensors.
+
+        Raises:
+            AdapterFileError: what is stated cannot be read.
+        """
+        modules = (Module(m.component, split_prefix(m.spelled)[1], m.rank, m.alpha) for m in self.modules)
+        return stated_notes(modules, self.source.metadata)
+
 
 def read_parts(path: str | os.PathLike[str]) -> list[Part]:
     """The modules in each file of the adapter at `path`.
@@ -85,15 +97,18 @@ def read_parts(path: str | os.PathLike[str]) -> list[Part]:
     Raises:
         AdapterFileError: a file is damaged or unsafe (see `read_header`), or an alpha is no number.
     """
-    return [_part(source) for source in open_sources(path)]
+    return [part_of(source) for source in open_sources(path)]
 
 
-def _part(source: Source) -> Part:
+def part_of(source: Source) -> Part:
+    """The modules in one file of an adapter. Raises AdapterFileError: an alpha is no number."""
     formats: dict[str, tuple[Format, str]] = {}
     algorithms: dict[str, str] = {}
     keys: dict[str, dict[str, str]] = {}
     others: list[str] = []
     for key in source.header.tensors:
+        if key in source.quantised.keys:
+            continue
         if (parsed := parse_name(key)) is None:
             others.append(key)
             continue
@@ -127,9 +142,8 @@ def _module(
     module = FileModule(fmt, component, spelled, algorithm, keys, entries, alpha, scale, None)
     if module.rank is None:
         return module
-    path = spelled.removeprefix(f"{component}.").removeprefix("base_model.model.")
     try:
-        default = fmt.default_alpha(component, path, module.rank, source.metadata)
+        default = default_alpha(component, split_prefix(spelled)[1], module.rank, source.metadata)
     except AdapterFileError as error:
         raise AdapterFileError.at(source.path, str(error)) from error
     except OverflowError as error:
@@ -156,18 +170,39 @@ def _scalars(source: Source, keys: list[str]) -> Iterator[tuple[str, float]]:
 
 
 _STRUCT = {
-    "F64": "<d",
-    "F32": "<f",
-    "F16": "<e",
-    "I64": "<q",
-    "I32": "<i",
-    "I16": "<h",
-    "I8": "<b",
-    "U8": "<B",
-}
+    "F64": "<d", "F32": "<f", "F16": "<e",
+    "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b",
+    "U64": "<Q", "U32": "<I", "U16": "<H", "U8": "<B", "BOOL": "<?",
+}  # fmt: skip
+# Bits of the exponent and of what follows it, the exponent's bias, and whether the format is one without
+# infinity and minus zero (whose pattern is its NaN). OCP 8-bit Floating Point 1.0, and arXiv:2206.02915.
+_FP8 = {
+    "F8_E4M3": (4, 3, 7, False), "F8_E5M2": (5, 2, 15, False),
+    "F8_E4M3FNUZ": (4, 3, 8, True), "F8_E5M2FNUZ": (5, 2, 16, True),
+}  # fmt: skip
 
 
 def _scalar(dtype: str, data: bytes) -> float:
     if dtype == "BF16":  # the upper half of a float32
         return float(struct.unpack("<f", b"\0\0" + data)[0])
+    if dtype in _FP8:
+        return _fp8(data[0], *_FP8[dtype])
+    if dtype == "F8_E8M0":
+        return math.nan if data[0] == 255 else 2.0 ** (data[0] - 127)
     return float(struct.unpack(_STRUCT[dtype], data)[0]) if dtype in _STRUCT else math.nan
+
+
+def _fp8(byte: int, exponent_bits: int, fraction_bits: int, bias: int, no_infinity: bool) -> float:
+    sign = -1.0 if byte & 0x80 else 1.0
+    exponent, fraction = (byte & 0x7F) >> fraction_bits, byte & (1 << fraction_bits) - 1
+    if no_infinity:
+        if byte == 0x80:
+            return math.nan
+    elif exponent_bits == 5 and exponent == 31:
+        return math.nan if fraction else sign * math.inf
+    elif byte & 0x7F == 0x7F:
+        return math.nan
+    share = fraction / (1 << fraction_bits)
+    if exponent == 0:
+        return sign * share * 2.0 ** (1 - bias)
+    return sign * (1 + share) * 2.0 ** (exponent - bias)

@@ -12,9 +12,12 @@ from lorastyle.errors import AdapterError, AdapterFileError
 from .adapter import Adapter
 from .architectures import family_modules
 from .compare import Comparison, compare_adapters
-from .formats import parse_name
+from .contents import read_parts
+from .formats import kohya, parse_name
+from .formats.naming import not_diffusers, split_prefix
 from .info import read_info
 from .load import LoadReport, Modules, load_adapter_report
+from .not_ours import refuse_other_architectures
 from .save import save_adapter
 from .source import open_sources
 
@@ -23,7 +26,11 @@ _DTYPES = {"F32": "float32", "F64": "float32", "F16": "float16", "BF16": "bfloat
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written, what of the source it holds, and how far apart both are."""
+    """What was written, what of the source it holds, and how far apart both are.
+
+    `dtype` is what the numbers in the file are stored as: more than one ("float16 and float32") where what
+    was asked for is too coarse for some of them.
+    """
 
     path: Path
     format: str
@@ -64,7 +71,17 @@ def convert_adapter(
         named = replace(named, words={})  # which no other format has a place for
     saved = save_adapter(named, target, dtype=dtype, format=format, private=private)
     again, _ = load_adapter_report(saved, modules)
-    return Conversion(saved, format, dtype, report, compare_adapters(adapter, again, modules))
+    return Conversion(saved, format, written_dtypes(saved), report, compare_adapters(adapter, again, modules))
+
+
+def check_convertible(path: str | os.PathLike[str], modules: Modules) -> None:
+    """Would `convert_adapter` write all of the adapter at `path` in kohya's names? Nothing is written.
+
+    Raises:
+        AdapterError: it would not, for the reason that it would raise.
+        AdapterFileError: the file is damaged.
+    """
+    kohya.write(load_whole(Path(path), modules, partial=False)[0])
 
 
 def known_modules(path: str | os.PathLike[str]) -> Modules:
@@ -72,24 +89,33 @@ def known_modules(path: str | os.PathLike[str]) -> Modules:
     made for, or, where no family is known, those that its dotted names spell out.
 
     Raises:
+        BaseMismatchError: it was made for an architecture that lorastyle does not draw with.
         AdapterError: neither; flattened names alone do not say where their dots were.
         AdapterFileError: the file is damaged, or holds no adapter.
     """
     family = read_info(path).family
+    sources = open_sources(path)
+    for source in sources:
+        refuse_other_architectures(source)
     if family is not None and (listed := family_modules(family)) is not None:
         return listed
     components: dict[str, dict[str, None]] = {}
-    for source in open_sources(path):
+    for source in sources:
         for key in source.header.tensors:
             if (parsed := parse_name(key)) is None:
                 continue
-            component, module = source.component or parsed[1].component, parsed[1].module
-            for prefix in (f"{component}.", "base_model.model."):
-                module = module.removeprefix(prefix)
-            if parsed[0].name not in ("diffusers", "peft") or ".processor." in module:
+            component, module = source.component or parsed[1].component, split_prefix(parsed[1].module)[1]
+            if (
+                parsed[0].name not in ("diffusers", "peft")
+                or ".processor." in module
+                or not_diffusers(module)
+            ):
+                made_for = (
+                    "does not say which base it was made for" if family is None else f"was made for {family}"
+                )
                 raise AdapterError(
-                    f"{path} was made for {family or 'an unknown base'}, and its names say what they mean "
-                    "only beside the base's own. Name that base."
+                    f"{path} {made_for}, and its names say what they mean only beside the base's own. "
+                    "Name that base."
                 )
             components.setdefault(component, {})[module] = None
     return components
@@ -124,10 +150,29 @@ def free_target(path: str | os.PathLike[str]) -> Path:
 
 
 def own_dtype(path: Path) -> str:
-    """The commonest number type of a file, by how many numbers are of it."""
-    counted: Counter[str] = Counter()
-    for source in open_sources(path):
-        for entry in source.header.tensors.values():
-            if entry.dtype in _DTYPES and entry.size > 1:
-                counted[_DTYPES[entry.dtype]] += entry.size
+    """The commonest number type of a file, by how many numbers are of it, as one that can be written: float16
+    where all are stored in 8 bits.
+    """
+    counted = Counter({_DTYPES[name]: count for name, count in _numbers(path).items() if name in _DTYPES})
     return counted.most_common(1)[0][0] if counted else "float16"
+
+
+def written_dtypes(path: Path) -> str:
+    """The number types that the factors in a file have: "float16", or "float16 and float32", the commonest
+    first. Alphas do not count.
+    """
+    counted = Counter[str]()
+    for name, count in _numbers(path).items():
+        counted[_DTYPES.get(name, name)] += count
+    return " and ".join(dtype for dtype, _ in counted.most_common())
+
+
+def _numbers(path: Path) -> Counter[str]:
+    """How many numbers of an adapter are of each type."""
+    counted = Counter[str]()
+    for part in read_parts(path):
+        for module in part.modules:
+            for role, entry in module.entries.items():
+                if role not in ("alpha", "scale", "on_input"):
+                    counted[entry.dtype] += entry.size
+    return counted

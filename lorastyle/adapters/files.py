@@ -16,28 +16,41 @@ from lorastyle.errors import AdapterFileError
 
 from .atomic import atomic_write
 from .fresh_memory import room
-from .header import DTYPE_BYTES, Header, TensorEntry
+from .header import DTYPE_BITS, Header, TensorEntry
 from .header_bytes import hashed_header
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-    "U8": torch.uint8, "BOOL": torch.bool,
+    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
+    "BOOL": torch.bool, "C64": torch.complex64, "F8_E8M0": torch.uint8,
 }  # fmt: skip
+_PACKED = frozenset({"F4", "F6_E2M3", "F6_E3M2"})  # several numbers share a byte
 _SMALL_GAP = 65_536  # bytes that are read along, rather than reading twice
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "F8_E8M0"}
 
 
 def read_tensors(path: str | os.PathLike[str], header: Header, names: Iterable[str]) -> dict[str, Tensor]:
     """The tensors called `names`, in the file's own types, at places that `read_header` has checked.
 
-    What lies side by side in the file is read at once, and lies side by side in memory.
+    What lies side by side in the file is read at once, and lies side by side in memory. Powers of two
+    (F8_E8M0) come as bytes, for not every version of torch has that type; `powers_of_two` reads them.
 
     Raises:
-        AdapterFileError: the file shrank since its header was read, or cannot be read.
+        AdapterFileError: the file shrank since its header was read, or cannot be read; or a tensor has a type
+            of fewer than 8 bits.
     """
     tensors: dict[str, Tensor] = {}
+    names = list(names)
+    for name in names:
+        if (dtype := header.tensors[name].dtype) in _PACKED:
+            raise AdapterFileError.at(
+                path,
+                f"{name} is stored as {dtype}, a type of {DTYPE_BITS[dtype]} bits that lorastyle does not "
+                "read. Export the file again in float16, bfloat16 or float32.",
+            )
     try:
         with Path(path).open("rb", buffering=0) as file:
             for run in _runs(header, names):
@@ -83,6 +96,14 @@ def _tensor(buffer: Tensor, entry: TensorEntry, start: int) -> Tensor:
     return mine.view(dtype).view(entry.shape)
 
 
+def powers_of_two(exponents: Tensor) -> Tensor:
+    """The numbers that bytes of F8_E8M0 stand for: the exponent of a power of two, plus 127, and 255 for NaN
+    (OCP Microscaling Formats 1.0).
+    """
+    powers = torch.pow(2.0, exponents.double() - 127).float()
+    return powers.masked_fill(exponents == 255, float("nan"))
+
+
 def write_tensors(
     path: str | os.PathLike[str],
     tensors: Mapping[str, Tensor],
@@ -104,7 +125,7 @@ def write_tensors(
     start = 0
     for name in order:
         tensor, dtype = tensors[name], _NAMES[tensors[name].dtype]
-        stop = start + tensor.numel() * DTYPE_BYTES[dtype]
+        stop = start + tensor.numel() * DTYPE_BITS[dtype] // 8
         entries[name] = TensorEntry(dtype, tuple(tensor.shape), start, stop)
         start = stop
     body = b"".join(_bytes(tensors[name]) for name in order)

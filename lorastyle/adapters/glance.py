@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from lorastyle.errors import AdapterFileError, is_unicode
+from lorastyle.errors import AdapterFileError, BaseMismatchError, is_unicode
 
-from .families import family_from_width
+from .families import Witnesses, sdxl_names, tell_family
 from .formats import parse_name
 from .header import MAX_HEADER_BYTES, MAX_MARKS, read_header
-from .info import read_info, tell_family
+from .info import read_info
 
 _KEY = '"__metadata__":'
 _START = "{" + _KEY
@@ -32,6 +32,11 @@ _DOWN, *_PEFT_DOWN = (
 _READS_TEXT = re.compile(
     r'attn2[._]to_k(?:\.lora_A|\.lora_A\.default|[._a-z]*down)\.weight":\{"dtype":"\w+","shape":\[\d+,(\d+)[],]'
 )
+# How the names of nearly all files begin; what a UNet has in them; and what Stable Diffusion 1.x, 2.x and XL
+# have not.
+_STARTS = ("lora_unet_", "unet.", "lora_te", "text_encoder.", "text_encoder_2.", "bundle_emb.")
+_UNET = ("down_blocks", "input_blocks", "up_blocks", "output_blocks", "mid_block", "middle_block")
+_ODD = ("motion", "temp", "query_key", "te3_", ",5632")
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def glance(path: str | os.PathLike[str]) -> Glance:
                 _tags(read_header(path).metadata),
             )
         return found
-    except AdapterFileError as error:
+    except (AdapterFileError, BaseMismatchError) as error:
         return Glance(problem=str(error).removeprefix(f"{path}: "))
 
 
@@ -106,9 +111,10 @@ def _told(metadata: Mapping[str, str], tensors: str, data_bytes: int) -> Glance 
     ranks = {int(rank) for search in searches for rank in search.findall(tensors)}
     widths = {int(width) for width in _READS_TEXT.findall(tensors)}
     width = widths.pop() if len(widths) == 1 else None
-    # Where attention reads text as SD 1 and 2 do, no name tells of another family; looking takes long.
-    names = [] if family_from_width(width) in ("sd1", "sd2") else [tensors]
-    family, *_ = tell_family(metadata, names, width)
+    if not _is_plain(tensors):  # perhaps of another architecture, which takes a longer look
+        return None
+    second_encoder, deep = sdxl_names(tensors)
+    family, *_ = tell_family(metadata, Witnesses(None, second_encoder, deep, "unet" in tensors, width))
     return Glance(
         family,
         metadata.get("lorastyle.trigger") or metadata.get("modelspec.trigger_phrase") or "",
@@ -116,6 +122,13 @@ def _told(metadata: Mapping[str, str], tensors: str, data_bytes: int) -> Glance 
         metadata.get("sshs_model_hash", ""),
         _tags(metadata),
     )
+
+
+def _is_plain(tensors: str) -> bool:
+    """Whether all names are those of a UNet and of text encoders as the most usual programs write them."""
+    counts = [tensors.count(start) for start in _STARTS]
+    unet = not any(counts[:2]) or any(part in tensors for part in _UNET)
+    return unet and sum(counts) == tensors.count("dtype") and not any(odd in tensors for odd in _ODD)
 
 
 def _tags(metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -22,10 +22,13 @@ MAX_HEADER_BYTES = 50_000_000
 # adapters and checkpoints have some 50,000, and the tags of a large training some 100,000 more.
 MAX_MARKS = 600_000
 
-DTYPE_BYTES: Mapping[str, int] = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+DTYPE_BITS: Mapping[str, int] = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16,
+    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F8_E8M0": 8,
+    "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+    "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "C64": 64,
 }  # fmt: skip
+"""Every type that the safetensors format has, and the bits of one number."""
 
 _AGAIN = "Download or export it again."
 _PICKLE_NAMES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl"})
@@ -183,18 +186,18 @@ def _entry(path: Path, name: str, value: object) -> TensorEntry:
         raise _bad(path, f"tensor {shortened(name)} has no description in the header. {_AGAIN}")
     fields = cast("dict[str, object]", value)
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         what = f"tensor {shortened(name)} has the type {shortened(dtype)}"
-        raise _bad(path, f"{what}; known are {', '.join(DTYPE_BYTES)}. {_AGAIN}")
+        raise _bad(path, f"{what}; known are {', '.join(DTYPE_BITS)}. {_AGAIN}")
     sizes, ends = _counts(shape), _counts(offsets)
     if sizes is None or ends is None or len(ends) != 2:
         what = f"tensor {shortened(name)} has shape {shortened(shape)} at {shortened(offsets)}"
         raise _bad(path, f"{what}, which cannot be. {_AGAIN}")
     entry = TensorEntry(dtype, sizes, *ends)
-    needed, given = entry.size * DTYPE_BYTES[dtype], entry.stop - entry.start
-    if needed != given:
+    bits, given = entry.size * DTYPE_BITS[dtype], entry.stop - entry.start
+    if bits != 8 * given:
         what = f"tensor {shortened(name)}, {dtype} of shape {shortened(list(sizes))}"
-        raise _bad(path, f"{what}, needs {needed:,} bytes but is given {given:,}. {_AGAIN}")
+        raise _bad(path, f"{what}, needs {-(-bits // 8):,} bytes but is given {given:,}. {_AGAIN}")
     return entry
 
 

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from lorastyle.errors import AdapterFileError
-
 from .contents import FileModule, read_parts
-from .families import (
-    FAMILIES,
-    cross_attention_width,
-    family_from_metadata,
-    family_from_names,
-    family_from_width,
-    family_title,
-)
+from .families import family_title, tell_family, witnesses
 from .formats import COMPONENTS, UNSUPPORTED
 from .formats.embedded import parse_word
+from .not_ours import no_adapter
 from .origin import EXTRACTED_FROM, MERGED_FROM, origin_lines
 from .recipe import frequent_tags, recipe_lines
 
@@ -158,11 +150,14 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
     modules = [module for part in parts for module in part.modules]
     names = [name for source in sources for name in source.header.tensors]
     if not modules:
-        shown = ", ".join(repr(name) for name in names[:3]) or "no tensor"
-        raise AdapterFileError.at(path, f"no adapter in a format that lorastyle knows; it holds {shown}.")
+        raise no_adapter(path, sources)
     metadata = {key: value for source in sources for key, value in source.header.metadata.items()}
-    width = text_width(modules)
-    family, family_from, sure, notes = tell_family(metadata, names, width)
+    seen = (
+        sources[0].witnesses
+        if len(sources) == 1
+        else witnesses({n: e.shape for source in sources for n, e in source.header.tensors.items()})
+    )
+    family, family_from, sure, notes = tell_family(metadata, seen)
     plain = [module for module in modules if not module.algorithm]
     return AdapterInfo(
         file=path.name,
@@ -174,7 +169,7 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         family=family,
         family_from=family_from,
         family_sure=sure,
-        text_width=width,
+        text_width=seen.width,
         ranks=_counted(module.rank for module in plain if module.rank is not None),
         alphas=_counted(_alphas(plain)),
         components={c: _share([m for m in modules if m.component == c]) for c in _present(modules)},
@@ -186,18 +181,8 @@ def read_info(path: str | os.PathLike[str]) -> AdapterInfo:
         words=tuple(dict.fromkeys(found[0] for name in names if (found := parse_word(name)))),
         recipe={k: v for k, v in sorted(metadata.items()) if k.startswith(("lorastyle.", "ss_"))},
         hashes={k: metadata[k] for k in _HASHES if k in metadata},
-        notes=notes,
+        notes=(*notes, *dict.fromkeys(note for part in parts for note in part.notes)),
     )
-
-
-def text_width(modules: Iterable[FileModule]) -> int | None:
-    """The width of the text that the file's cross-attention reads, where its factors show it."""
-    downs = {
-        module.spelled: module.entries["down"].shape
-        for module in modules
-        if module.component == "unet" and "down" in module.entries
-    }
-    return cross_attention_width(downs)
 
 
 def _alphas(plain: Sequence[FileModule]) -> list[float]:
@@ -218,31 +203,6 @@ def _present(modules: Iterable[FileModule]) -> list[str]:
 
 def _share(modules: list[FileModule]) -> ComponentInfo:
     return ComponentInfo(len(modules), sum(m.parameters for m in modules), sum(m.bytes for m in modules))
-
-
-def tell_family(
-    metadata: Mapping[str, str], names: Collection[str], width: int | None
-) -> tuple[str | None, str, str, tuple[str, ...]]:
-    """The family, what says so, how sure that is, and a note on disagreement. Shapes and names outweigh
-    metadata.
-    """
-    said = family_from_metadata(metadata)
-    by_names, by_width = family_from_names(names), family_from_width(width)
-    seen, source = (by_names, "names") if by_names else (by_width, "text width")
-    if said is None:
-        if seen:
-            return seen, source, "certain" if by_width else "likely", ()
-        why = f"; its cross-attention reads text of width {width}" if width else ""
-        return None, "nothing", "unknown", (f"the file does not tell which base it was made for{why}",)
-    # Families of our own (and bases nobody listed) may have any width, so only listed ones can disagree.
-    if seen and seen != said and (by_names or _listed_width(said) is not None):
-        note = f"the metadata says {said}, but the weights are those of {family_title(seen)}"
-        return seen, source, "likely", (note,)
-    return said, "metadata", "certain" if seen == said else "likely", ()
-
-
-def _listed_width(family: str) -> int | None:
-    return FAMILIES[family].text_width if family in FAMILIES else None
 
 
 def _counted(values: Iterable[_T]) -> dict[_T, int]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from .architectures import family_modules
-from .files import read_tensors
 from .formats.embedded import parse_word
 from .formats.spelling import spellings
 from .health import BadTensor, bad_tensors
@@ -19,6 +18,7 @@ from .info import AdapterInfo, read_info
 from .load import Modules, component_of
 from .look import Look, Weights, look_at
 from .matching import group_tensors
+from .numbers import read_numbers
 from .readers import Verdict, judge_readers
 from .shares import Share, by_block, by_component
 from .source import Source, open_sources
@@ -153,7 +153,7 @@ class _Part:
     def __init__(self, source: Source, modules: Modules) -> None:
         self.source = source
         self.modules = component_of(source, modules)
-        self.groups, self.unknown = group_tensors(source.path, source.header, spellings(self.modules))
+        self.groups, self.unknown = group_tensors(source, spellings(self.modules))
 
 
 def _unmeasured(look: Look) -> bool:
@@ -181,7 +181,7 @@ def _words(sources: list[Source]) -> tuple[tuple[InspectedWord, ...], tuple[BadT
             if (found := parse_word(key)) is None:
                 continue
             word, component = found
-            tensors = read_tensors(source.path, source.header, [key])
+            tensors = read_numbers(source, [key])
             if bad := bad_tensors(tensors, f"the word {word!r}"):
                 spoilt += bad
             elif tensors[key].numel():

@@ -14,20 +14,17 @@ from lorastyle.errors import AdapterError, AdapterFileError, BaseMismatchError
 from lorastyle.notes import note
 
 from .adapter import Adapter
-from .families import (
-    cross_attention_width,
-    family_from_metadata,
-    family_from_names,
-    family_from_width,
-    family_title,
-)
-from .files import read_tensors
+from .contents import part_of
+from .families import cross_attention_width, family_title
 from .formats import parse_name
 from .formats.embedded import parse_word
 from .formats.spelling import spellings
+from .formats.stated import states_strength
 from .header import Header
 from .lowrank import LowRank, is_finite
-from .matching import Group, fit, group_tensors, refuse_nan, refuse_other_architectures
+from .matching import Group, fit, group_tensors, refuse_nan
+from .not_ours import family_of, refuse_other_architectures
+from .numbers import read_numbers
 from .report import AdapterWarning, LoadReport
 from .source import Source, open_sources
 from .updates import Built, Update
@@ -64,9 +61,13 @@ def load_adapter(path: str | os.PathLike[str], modules: Modules, *, name: str | 
 def load_adapter_report(
     path: str | os.PathLike[str], modules: Modules, *, name: str | None = None
 ) -> tuple[Adapter, LoadReport]:
-    """`load_adapter` with the full report instead of a warning."""
+    """`load_adapter` with the full report instead of a note about what does not fit."""
     path = Path(path)
-    parts = [_read(source, modules) for source in open_sources(path)]
+    sources = open_sources(path)
+    parts = [_read(source, modules) for source in sources]
+    stating = [source for source in sources if states_strength(source.metadata)]
+    for text in dict.fromkeys(text for source in stating for text in part_of(source).notes):
+        note(f"{path.name}: {text}.", AdapterWarning, stacklevel=2)
     components: dict[str, dict[str, LowRank]] = {}
     dense: dict[str, dict[str, Update]] = {}
     for component, module, built in (item for part in parts for item in part.built):
@@ -94,12 +95,12 @@ class _Part:
 
 def _read(source: Source, modules: Modules) -> _Part:
     path, header = source.path, source.header
-    refuse_other_architectures(path, header)
+    refuse_other_architectures(source)
     live = component_of(source, modules)
-    groups, unknown = group_tensors(path, header, spellings(live))
+    groups, unknown = group_tensors(source, spellings(live))
     _refuse_other_text(source, live)
     wanted = [g for g in groups if g.target and not g.unsupported]
-    tensors = read_tensors(path, header, [key for g in wanted for key in g.keys.values()])
+    tensors = read_numbers(source, [key for g in wanted for key in g.keys.values()])
     refuse_nan(path, tensors)
     fitting: list[tuple[str, str, Built]] = []
     matched: list[str] = []
@@ -129,14 +130,14 @@ def _read(source: Source, modules: Modules) -> _Part:
         tuple(unsupported),
         tuple(unknown),
         tuple(words := _words(source)),
-        _made_for(header),
+        family_of(source),
     )
     return _Part(source, report, fitting, words)
 
 
 def _words(source: Source) -> dict[str, dict[str, Tensor]]:
     keys = {key: found for key in source.header.tensors if (found := parse_word(key)) is not None}
-    tensors = read_tensors(source.path, source.header, keys)
+    tensors = read_numbers(source, keys)
     words: dict[str, dict[str, Tensor]] = {}
     for key, (word, component) in keys.items():
         vectors = tensors[key].float()
@@ -168,11 +169,11 @@ def component_of(source: Source, modules: Modules) -> Modules:
     known = spellings(modules)
     for key, entry in source.header.tensors.items():
         parsed = parse_name(key)
-        if parsed is None or parsed[1].role != "down" or len(known.get(parsed[1].module, [])) < 2:
+        if parsed is None or parsed[1].role != "down" or len(known.places(parsed[1].module)) < 2:
             continue
         fitting = {
             c
-            for c, path in known[parsed[1].module]
+            for c, path in known.places(parsed[1].module)
             if (shape := weight_shape(modules[c], path)) and shape[1:] == entry.shape[1:]
         }
         if len(fitting) == 1:
@@ -183,14 +184,6 @@ def component_of(source: Source, modules: Modules) -> Modules:
 def weight_shape(paths: Iterable[str], module: str) -> tuple[int, ...] | None:
     shape = paths.get(module) if isinstance(paths, Mapping) else None
     return None if shape is None else tuple(shape)
-
-
-def _made_for(header: Header) -> str | None:
-    return (
-        family_from_names(header.tensors)
-        or family_from_metadata(header.metadata)
-        or family_from_width(cross_attention_width(_downs(header)))
-    )
 
 
 def _downs(header: Header) -> dict[str, tuple[int, ...]]:
@@ -210,7 +203,7 @@ def _refuse_other_text(source: Source, modules: Modules) -> None:
     width = cross_attention_width(_downs(source.header))
     if own is not None and width is not None and own != width:
         raise BaseMismatchError(
-            f"{source.path} was made for {family_title(_made_for(source.header))}: its cross-attention reads "
+            f"{source.path} was made for {family_title(family_of(source))}: its cross-attention reads "
             f"text of width {width}, this base's of {own}. Use it with the base it was made for, or another "
             "adapter with this one."
         )
@@ -224,8 +217,16 @@ def _nothing_fits(path: Path, report: LoadReport) -> AdapterError:
             f"nothing in it is of a kind that lorastyle can use; it holds "
             f"{report.unsupported[0].rsplit('(', 1)[-1].rstrip(')')}.",
         )
-    return BaseMismatchError.at(
-        path,
-        f"none of its modules fits this model; the first is {left[0]}. It was probably made for "
-        f"{family_title(report.made_for)}. Use it with the base it was made for.",
-    )
+    if report.mismatched:
+        what = f"its weights have other sizes, the first of them {left[0]}"
+    else:
+        others = f", and none of the other {len(left) - 1}" if left[1:] else ""
+        what = f"there is no module called {left[0]}{others}"
+    if report.made_for is None:
+        step = "The file does not tell which base it was made for. Use it with that base."
+    else:
+        known = (
+            "" if report.mismatched else "; if this is one, the file has names that lorastyle does not know"
+        )
+        step = f"It seems to be made for {family_title(report.made_for)}. Use it with such a base{known}."
+    return BaseMismatchError.at(path, f"none of its modules fits this model: {what}. {step}")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from lorastyle.errors import AdapterFileError
 
 from .blocks import Block, block_of
-from .files import read_tensors
+from .formats.naming import owner
 from .health import BadTensor, bad_tensors, cause_of_death
 from .load import Modules, weight_shape
 from .matching import Group, fit
 from .measure import Measure, measure
+from .numbers import read_numbers
 from .source import Source
 from .updates import Built
 
@@ -71,12 +72,15 @@ def look_at(source: Source, group: Group, modules: Modules, weights: Weights | N
     Raises:
         AdapterFileError: they cannot be read from the disk.
     """
-    named = source.component or group.fmt.owner(group.spelled) or ""
+    named = source.component or owner(group.spelled) or ""
     component, path = group.target or (named, group.spelled)
     algorithm = " + ".join(sorted(group.algorithms - {""})) or "LoRA"
     fits = group.target is not None
     count = sum(source.header.tensors[key].size for role, key in group.keys.items() if role != "alpha")
-    tensors = read_tensors(source.path, source.header, group.keys.values())
+    try:
+        tensors = read_numbers(source, group.keys.values())
+    except AdapterFileError as error:
+        return Look(component, path, algorithm, fits, count, broken=_reason(error, source))
     if bad := bad_tensors(tensors, f"{component} {path}"):
         return Look(component, path, algorithm, fits, count, bad=bad)
     if group.unsupported:
@@ -85,8 +89,7 @@ def look_at(source: Source, group: Group, modules: Modules, weights: Weights | N
     try:
         built = group.build(source.path, tensors, source.metadata, shape)
     except AdapterFileError as error:
-        reason = str(error).removeprefix(f"{source.path}: {group.spelled}: ").rstrip(".")
-        return Look(component, path, algorithm, fits, count, broken=reason)
+        return Look(component, path, algorithm, fits, count, broken=_reason(error, source, group.spelled))
     low_rank, other = built.low_rank, built.dense
     right = fits and fit(built, shape) is not None
     weight = None if weights is None or not right else partial(weights, component, path)
@@ -101,6 +104,11 @@ def look_at(source: Source, group: Group, modules: Modules, weights: Weights | N
         None if other is None or other.bias is None else float(other.bias.double().norm()),
         dead=cause_of_death(low_rank, other, measured),
     )
+
+
+def _reason(error: AdapterFileError, source: Source, spelled: str = "") -> str:
+    """What is wrong, without the names that stand beside it anyway."""
+    return str(error).removeprefix(f"{source.path}: ").removeprefix(f"{spelled}: ").rstrip(".")
 
 
 def _algorithm(built: Built, group: Group) -> str:

@@ -10,20 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorastyle.errors import AdapterFileError, BaseMismatchError
+from lorastyle.errors import AdapterFileError
 
-from .families import family_from_names, family_title
-from .formats import FORMATS, UNSUPPORTED, Format, TensorName, parse_name
+from .formats import UNSUPPORTED, Format, TensorName, parse_name
 from .formats.embedded import parse_word
+from .formats.naming import split_prefix
 from .formats.spelling import Spellings
-from .header import Header
+from .formats.stated import default_alpha
 from .lowrank import LowRank, is_finite
+from .not_ours import no_adapter
 from .side_by_side import spans
+from .source import Source
 from .updates import Built, build
 
 _PLAIN = {"down", "up", "alpha", "scale"}  # the roles of a plain LoRA
 _HELD = (torch.float32, torch.float16, torch.bfloat16)  # types that factors are kept in as they are
-_TRANSFORMER = ("transformer.", "lora_transformer_", "lycoris_transformer_blocks_", "lora_te3_")
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ class Group:
         """
         plain = self.keys.keys() <= _PLAIN
         parts = {role: _floating(tensors[key], plain) for role, key in self.keys.items()}
-        component, module = self.target or ("", self.spelled)
+        component, module = self.target or ("unet", split_prefix(self.spelled)[1])
 
-        def default_alpha(rank: int) -> float:
-            return self.fmt.default_alpha(component, module, rank, metadata)
+        def alpha(rank: int | None) -> float:
+            return default_alpha(component, module, rank, metadata)
 
         try:
-            return build(parts, default_alpha, shape)
+            return build(parts, alpha, shape)
         except (
             ValueError,
             TypeError,
@@ -101,15 +102,19 @@ def refuse_nan(path: Path, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Group], list[str]]:
+def group_tensors(source: Source, known: Spellings) -> tuple[list[Group], list[str]]:
     """The file's adapter tensors by module, whichever format each of their names is in; and the other names.
 
     Raises:
-        AdapterFileError: no adapter tensor at all, one that is there twice, or an ambiguous name.
+        BaseMismatchError, AdapterFileError: no adapter tensor at all, and what it is instead; or one that is
+        there twice, or an ambiguous name.
     """
+    path, header = source.path, source.header
     groups: dict[object, Group] = {}
     unknown: list[str] = []
     for key in header.tensors:
+        if key in source.quantised.keys:
+            continue
         parsed = parse_name(key)
         if parsed is None:
             if parse_word(key) is None:
@@ -125,30 +130,18 @@ def group_tensors(path: Path, header: Header, known: Spellings) -> tuple[list[Gr
             )
         group.keys[name.role] = key
     if not groups:
-        raise AdapterFileError.at(path, _no_adapter(header))
+        raise no_adapter(path, [source])
     return list(groups.values()), unknown
 
 
 def _target(path: Path, name: TensorName, known: Spellings) -> tuple[str, str] | None:
-    hits = known.get(name.module, [])
+    hits = known.places(name.module)
     if len(hits) > 1:
         both = " and ".join(path if hits[0][0] == hits[1][0] else f"{c}.{path}" for c, path in hits[:2])
         raise AdapterFileError.at(
             path, f"{name.module} could be {both} of this model; its names are ambiguous."
         )
     return hits[0] if hits else None
-
-
-def _no_adapter(header: Header) -> str:
-    names = list(header.tensors)
-    if any(
-        name.startswith(("model.diffusion_model.", "first_stage_model.", "cond_stage_model."))
-        for name in names
-    ):
-        return "this is a whole checkpoint, not an adapter. Use it as the base, and an adapter file here."
-    shown = ", ".join(repr(name) for name in names[:3]) or "no tensor at all"
-    known = ", ".join(fmt.name for fmt in FORMATS)
-    return f"no adapter in a format that lorastyle knows ({known}); it holds {shown}."
 
 
 def fit(built: Built, shape: tuple[int, ...] | None) -> Built | None:
@@ -174,19 +167,3 @@ def _reshaped(update: LowRank, shape: tuple[int, ...]) -> LowRank | None:
         down = update.down.reshape(update.rank, *shape[1:])
         return LowRank(down, update.up[..., None, None], update.alpha)
     return None
-
-
-def refuse_other_architectures(path: Path, header: Header) -> None:
-    """Adapters of diffusion transformers are told apart, and not looked into.
-
-    Raises:
-        BaseMismatchError: it is one.
-    """
-    family = family_from_names(header.tensors)
-    if family not in ("sd3", "flux") and not any(name.startswith(_TRANSFORMER) for name in header.tensors):
-        return
-    made_for = family_title(family) if family in ("sd3", "flux") else "a diffusion transformer"
-    raise BaseMismatchError(
-        f"{path} was made for {made_for}, and lorastyle draws with Stable Diffusion 1.x, 2.x and XL. "
-        "Use an adapter made for one of these."
-    )

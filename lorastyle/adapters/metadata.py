@@ -11,6 +11,7 @@ from lorastyle.errors import AdapterError
 
 from .adapter import Adapter
 from .families import FAMILIES
+from .formats.stated import is_stated
 from .lowrank import LowRank
 from .privacy import without_private
 from .updates import Difference, DoRA
@@ -25,11 +26,9 @@ _ALGORITHMS: Mapping[str, str] = {
     "full difference": "full",
 }
 
-# diffusers refuses a file with kohya's names that carries its own description of the adapter too; hashes of
-# the file it was read from are wrong for the next one.
-_NEVER_CARRIED = frozenset(
-    {"lora_adapter_metadata", "sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"}
-)
+# Hashes and strengths of the file that it was read from are wrong for the next one; and diffusers refuses a
+# file with kohya's names that carries its own description of the adapter too.
+_NEVER_CARRIED = frozenset({"sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"})
 
 
 def file_metadata(adapter: Adapter, *, format: str = "kohya", private: bool = False) -> dict[str, str]:
@@ -51,7 +50,11 @@ def file_metadata(adapter: Adapter, *, format: str = "kohya", private: bool = Fa
             raise AdapterError(
                 f"Metadata {key!r}: {value!r} is not text; files hold text only. Use str or json.dumps."
             )
-    carried = {key: value for key, value in adapter.metadata.items() if key not in _NEVER_CARRIED}
+    carried = {
+        key: value
+        for key, value in adapter.metadata.items()
+        if key not in _NEVER_CARRIED and not is_stated(key)
+    }
     if not private:
         carried = without_private(carried)
     sizes = {"ss_network_dim": "1", "ss_network_alpha": "1"}

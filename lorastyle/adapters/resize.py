@@ -12,7 +12,7 @@ from pathlib import Path
 from lorastyle.errors import AdapterError, ConfigError
 
 from .adapter import Adapter
-from .convert import free_target, known_modules, load_whole, own_dtype
+from .convert import free_target, known_modules, load_whole, own_dtype, written_dtypes
 from .file_room import numbers_within, other_numbers
 from .load import Modules
 from .lowrank import LowRank, Spectrum
@@ -53,7 +53,7 @@ class Resized:
 
 @dataclass(frozen=True)
 class ResizedFile:
-    """What was written, and how many bytes the source and it have."""
+    """What was written, as which number types, and how many bytes the source and it have."""
 
     path: Path
     dtype: str
@@ -181,4 +181,4 @@ def resize_adapter(
             if numbers is not None and most_bytes is not None:
                 numbers = numbers * most_bytes // error.bytes
     before = sum(part.header.file_bytes for part in open_sources(source))
-    return ResizedFile(saved, dtype, before, saved.stat().st_size, resized)
+    return ResizedFile(saved, written_dtypes(saved), before, saved.stat().st_size, resized)

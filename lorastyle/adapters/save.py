@@ -89,7 +89,7 @@ def save_adapter(
                 f"{component} {module} of adapter {adapter.name!r} holds NaN or infinity; "
                 "nothing was written. Training went wrong before this: try a lower learning rate."
             )
-    rounded, metadata = _rounded(exact, dtype), file_metadata(adapter, format=format, private=private)
+    rounded, metadata = _rounded(exact, dtype), file_metadata(exact, format=format, private=private)
 
     def check(written: Path) -> None:
         if most_bytes is not None and (size := written.stat().st_size) > most_bytes:

@@ -6,12 +6,16 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lorastyle.errors import AdapterFileError
 
+from .families import Witnesses, witnesses
 from .formats import COMPONENTS
-from .formats.peft import CONFIG, WEIGHTS, check_config
+from .formats.peft import WEIGHTS, check_config
+from .formats.quantised import Quantised, find_quantised
+from .formats.stated import CONFIG, check_stated
 from .header import PICKLE_ADVICE, Header, read_header
 
 _MOST_CONFIG_BYTES = 10_000_000
@@ -32,6 +36,16 @@ class Source:
     header: Header
     metadata: Mapping[str, str]
     component: str | None = None
+
+    @cached_property
+    def quantised(self) -> Quantised:
+        """Which of its tensors scale which others."""
+        return find_quantised(self.header.tensors)
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        """What its names and sizes say of the base that it was made for."""
+        return witnesses({name: entry.shape for name, entry in self.header.tensors.items()})
 
 
 def adapter_files(path: str | os.PathLike[str]) -> list[tuple[Path, str | None]]:
@@ -71,6 +85,7 @@ def _open(file: Path, component: str | None) -> Source:
     header = read_header(file)
     config = file.parent / CONFIG
     if file.name != WEIGHTS or not config.is_file():
+        _check(file, header.metadata)
         return Source(file, header, header.metadata, component)
     try:
         if config.stat().st_size > _MOST_CONFIG_BYTES:
@@ -78,11 +93,20 @@ def _open(file: Path, component: str | None) -> Source:
         text = config.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AdapterFileError.at(config, f"cannot be read ({error}).") from error
+    metadata = {**header.metadata, CONFIG: text}
     try:
         check_config(text)
     except AdapterFileError as error:
         raise AdapterFileError.at(file.parent, str(error)) from error
-    return Source(file, header, {**header.metadata, CONFIG: text}, component)
+    _check(file.parent, metadata)
+    return Source(file, header, metadata, component)
+
+
+def _check(path: Path, metadata: Mapping[str, str]) -> None:
+    try:
+        check_stated(metadata)
+    except AdapterFileError as error:
+        raise AdapterFileError.at(path, str(error)) from error
 
 
 def model_hash(path: str | os.PathLike[str]) -> str:

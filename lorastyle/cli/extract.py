@@ -58,7 +58,7 @@ def extract(
             dtype=dtype,
             on_module=lambda n, of: steps.update("extracting", n, of) if of > 3 else None,
         )
-    say(f"{done.path}: {file_size(done.bytes)}, {dtype}")
+    say(f"{done.path}: {file_size(done.bytes)}, {done.dtype}")
     tell_cuts(done.extracted.modules, every)
     if done.alike:
         say(f"{done.alike} layers are the same in both models")

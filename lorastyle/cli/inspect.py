@@ -61,7 +61,7 @@ def inspect(
             continue
         if i:
             say()
-        for line, style in told(inspection, path, every=every):
+        for line, style in told(inspection, path, every=every, base=base):
             say(line, style=style)
     if as_json:
         say(json.dumps(found, indent=2))

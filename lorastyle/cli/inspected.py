@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorastyle.adapters import family_title
 
+from .advice import Advice
 from .columns import columns, printable, room
 from .console import file_size
 from .other_programs import other_programs
@@ -26,22 +27,23 @@ _ALIASES = ("IN, OUT", "what A1111's LoRA Block Weight calls these blocks; M00 i
 _STAR = ("*", "attentions and resnets")
 
 
-def told(found: Inspection, path: Path, *, every: bool) -> Iterator[Line]:
+def told(found: Inspection, path: Path, *, every: bool, base: str | None = None) -> Iterator[Line]:
     """The whole page of one file.
 
     Args:
-        path: as the command that makes it smaller may name it.
+        path, base: as a command that is recommended names them.
         every: name all modules of a remark, and not the first few.
     """
+    advice = Advice(path, base)
     yield _title(found), "bold"
     yield "", None
     yield from _table(found)
     yield "", None
     yield from flaws(found, every=every)
     yield "", None
-    yield from other_programs(found, path, every=every)
+    yield from other_programs(found, every=every, advice=advice)
     yield "", None
-    yield from more(found, path, every=every)
+    yield from more(found, every=every, advice=advice)
 
 
 def _title(found: Inspection) -> str:

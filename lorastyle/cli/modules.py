@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorastyle.adapters import FAMILIES, known_modules, read_info
-from lorastyle.errors import AdapterError
+from lorastyle.errors import AdapterError, BaseMismatchError, LorastyleError
+from lorastyle.notes import collecting
 
 if TYPE_CHECKING:
     from lorastyle.adapters import Modules
@@ -26,9 +27,23 @@ def modules_for(file: Path, base: str | None) -> Modules:
     if base is None:
         try:
             return known_modules(file)
+        except BaseMismatchError:  # no base would help
+            raise
         except AdapterError as error:
             listed = ", ".join(f.title for f in FAMILIES.values() if f.text_width)
             raise AdapterError(f"{error} Use --base; none is needed for {listed}.") from error
     from lorastyle.bases import load_base
 
     return load_base(base).module_shapes()
+
+
+def converts(file: Path, base: str | None) -> bool:
+    """Whether `convert` and `resize` would read all of a file: it is read as they read it."""
+    from lorastyle.adapters import check_convertible
+
+    try:
+        with collecting():
+            check_convertible(file, modules_for(file, base))
+    except LorastyleError:
+        return False
+    return True

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from .columns import printable
-from .names import near
 
 if TYPE_CHECKING:
     from lorastyle.adapters import Inspection, Verdict
+
+    from .advice import Advice
 
 Line = tuple[str, str | None]
 _WIDTH = 100
@@ -20,12 +19,12 @@ _STYLES = {"full": "yellow", "part": "yellow", "none": "red", "unknown": "dim"}
 _STRENGTH = "its strength"
 
 
-def other_programs(found: Inspection, path: Path, *, every: bool) -> Iterator[Line]:
+def other_programs(found: Inspection, *, every: bool, advice: Advice) -> Iterator[Line]:
     """The reader matrix.
 
     Args:
-        path: as a command that mends the file may name it.
         every: say where each rule was read.
+        advice: the commands that may be recommended.
     """
     whole = [v.reader for v in found.readers if v.state == "full" and v.right_strength]
     if whole:
@@ -40,9 +39,9 @@ def other_programs(found: Inspection, path: Path, *, every: bool) -> Iterator[Li
             yield from _told(verdict)
     if every:
         yield from ((f"  {v.reader}: by the rules of {v.source}", "dim") for v in found.readers)
-    if _mendable(found, whole):
+    if _mendable(found, whole) and (command := advice.command("convert", "for-all")):
         yield "As kohya's file with one alpha for all modules, every one of these programs finds them:", None
-        yield f"  lorastyle convert {quote(near(path.absolute()))} for-all.safetensors", None
+        yield f"  {command}", None
 
 
 def _told(verdict: Verdict) -> Iterator[Line]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from lorastyle.adapters import family_title
 
 from .columns import printable
-from .names import near
 
 if TYPE_CHECKING:
     from lorastyle.adapters import BadTensor, InspectedWord, Inspection
+
+    from .advice import Advice
 
 Line = tuple[str, str | None]
 """A text and its style."""
@@ -66,7 +65,7 @@ def flaws(found: Inspection, *, every: bool) -> Iterator[Line]:
     yield from lines
 
 
-def more(found: Inspection, path: Path, *, every: bool) -> Iterator[Line]:
+def more(found: Inspection, *, every: bool, advice: Advice) -> Iterator[Line]:
     """What the table does not show, and what can be done."""
     for algorithm, count in found.unmeasured.items():
         text = f"How large {algorithm} is depends on the base's weights: {counted(count, 'module')}"
@@ -77,10 +76,10 @@ def more(found: Inspection, path: Path, *, every: bool) -> Iterator[Line]:
     if found.biases:
         yield f"Modules whose bias changes too, which no share counts: {len(found.biases)}", None
     yield from _listed("Words that come with it:", [_word(word) for word in found.words], every, None)
-    if (smaller := _smaller(found)) is not None:
-        where = quote(near(path.absolute()))
+    smaller = _smaller(found)
+    if smaller is not None and (command := advice.command("resize", "smaller", "--energy 0.99")):
         yield f"99 % of every module fits into {smaller:.0%} of the numbers:", None
-        yield f"  lorastyle resize {where} smaller.safetensors --energy 0.99", None
+        yield f"  {command}", None
 
 
 def counted(number: int, what: str) -> str:

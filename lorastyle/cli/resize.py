@@ -66,7 +66,7 @@ def resize(
     )
     resized = done.resized
     say(
-        f"{done.path}: {file_size(done.bytes_after)} of {file_size(done.bytes_before)}, "
+        f"{done.path}: {file_size(done.bytes_after)} of {file_size(done.bytes_before)}, {done.dtype}, "
         f"rank {span(m.after for m in resized.modules)} of {span(m.before for m in resized.modules)}"
     )
     for algorithm, count in resized.left_whole.items():

@@ -165,7 +165,7 @@ def test_a_peft_folder_of_several_components(tmp_path: Path) -> None:
 
 def test_peft_folders_that_cannot_be_read(tmp_path: Path) -> None:
     other = peft_folder(tmp_path / "a", "unet", {"peft_type": "IA3"})
-    with pytest.raises(AdapterFileError, match="is that of peft's 'IA3'; only LORA is read"):
+    with pytest.raises(AdapterFileError, match="is that of peft's 'IA3'; only LORA, LOHA and LOKR are"):
         load_adapter(other, SHAPES)
     pickled = peft_folder(tmp_path / "b", "unet", {})
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")

@@ -12,8 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from lorastyle.adapters import load as load_module
 from lorastyle.adapters import load_adapter, model_hash, read_header, read_info, save_adapter
+from lorastyle.adapters import numbers as numbers_module
 from lorastyle.errors import AdapterFileError
 from tests.adapters.examples import SHAPES, mixed_adapter
 
@@ -56,13 +56,13 @@ def test_links_pipes_and_devices(tmp_path: Path) -> None:
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_adapter(mixed_adapter(), tmp_path / "a.safetensors")
-    real = load_module.read_tensors
+    real = numbers_module.read_tensors
 
     def shrink(*args: object, **kwargs: object) -> object:
         os.truncate(path, path.stat().st_size // 2)
         return real(*args, **kwargs)  # pyright: ignore
 
-    monkeypatch.setattr(load_module, "read_tensors", shrink)
+    monkeypatch.setattr(numbers_module, "read_tensors", shrink)
     with pytest.raises(AdapterFileError, match=r"a\.safetensors: the file was changed while it was read"):
         load_adapter(path, SHAPES)
 

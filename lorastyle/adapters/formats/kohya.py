@@ -1,4 +1,4 @@
-"""kohya's names, the ones that every tool reads: `lora_unet_down_blocks_0_..._to_q.lora_down.weight`.
+"""Writing kohya's names, the ones that every tool reads: `lora_unet_down_blocks_0_..._to_q.lora_down.weight`.
 
 A module's dotted path is flattened with `_` and gets a prefix for its component. SD 1.x and 2.x use
 `lora_te_` for the text encoder; bases with two text encoders use `lora_te1_` and `lora_te2_`, and SDXL's UNet
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lorastyle.errors import AdapterError
 
 from .embedded import write_words
-from .naming import Format, text_paths, with_text_model
+from .naming import with_text_model
 from .sgm import sgm_names
 
 if TYPE_CHECKING:
@@ -24,27 +24,6 @@ if TYPE_CHECKING:
 
     from ..adapter import Adapter
     from ..lowrank import LowRank
-
-_PREFIXES = {
-    "lora_unet_": "unet",
-    "oft_unet_": "unet",  # kohya's own OFT
-    "lycoris_": "unet",  # SimpleTuner
-    "lora_te_": "text_encoder",
-    "lora_te1_": "text_encoder",
-    "lora_te2_": "text_encoder_2",
-}
-
-
-def _owner(module: str) -> str | None:
-    if "." in module:
-        return None
-    return next((c for prefix, c in _PREFIXES.items() if module.startswith(prefix)), None)
-
-
-def _spellings(component: str, path: str) -> tuple[str, ...]:
-    """With diffusers' names inside, as SD 1.x and 2.x have them, and with Stability's, as SDXL has."""
-    paths = (path, *sgm_names(path)) if component == "unet" else text_paths(path)
-    return tuple(_flat(prefix, p) for prefix, of in _PREFIXES.items() if of == component for p in paths)
 
 
 def _flat(prefix: str, path: str) -> str:
@@ -134,6 +113,3 @@ def constant_alpha(updates: Mapping[str, LowRank]) -> dict[str, LowRank]:
         path: u if u.alpha == alpha else LowRank(u.down, (u.up.double() * (u.alpha / alpha)).float(), alpha)
         for path, u in updates.items()
     }
-
-
-FORMAT = Format("kohya", _owner, _spellings)

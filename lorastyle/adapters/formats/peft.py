@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from lorastyle.errors import AdapterFileError
 
-from .lora_config import config_alpha, parse_config
+from .lora_config import parse_config
 from .lora_tensors import peft_tensors
-from .naming import Format, text_paths
+from .stated import CONFIG
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,41 +23,22 @@ if TYPE_CHECKING:
     from ..lowrank import LowRank
     from ..updates import Update
 
-CONFIG = "adapter_config.json"
-"""The configuration's file name, and the metadata key that carries its text from reader to format."""
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-
-
-def _owner(module: str) -> str | None:
-    """A folder does not say which component it is; a CLIP encoder has layers that no UNet has."""
-    if not module.startswith(_PREFIX):
-        return None
-    return "text_encoder" if "encoder.layers." in module else "unet"
-
-
-def _spellings(component: str, path: str) -> tuple[str, ...]:
-    return tuple(f"{_PREFIX}{p}" for p in ((path,) if component == "unet" else text_paths(path)))
-
-
-def _alpha(component: str, path: str, rank: int, metadata: Mapping[str, str]) -> float:
-    if not (text := metadata.get(CONFIG)):
-        return float(rank)
-    paths = (path,) if component == "unet" else text_paths(path)
-    return config_alpha(parse_config(text, CONFIG), paths, rank, CONFIG)
+_READ = ("LORA", "LOHA", "LOKR")
 
 
 def check_config(text: str) -> None:
     """Is it a configuration that can be read?
 
     Raises:
-        AdapterFileError: it is no JSON, or that of another method than LoRA.
+        AdapterFileError: it is no JSON, or that of another method than LoRA, LoHa and LoKr.
     """
     kind = parse_config(text, CONFIG).get("peft_type")
-    if kind != "LORA":
+    if kind not in _READ:
         raise AdapterFileError(
-            f"{CONFIG} is that of peft's {kind!r}; only LORA is read. Export the adapter as LoRA, or with "
-            "LyCORIS's key names."
+            f"{CONFIG} is that of peft's {kind!r}; only LORA, LOHA and LOKR are read. Export the adapter as "
+            "LoRA, or with LyCORIS's key names."
         )
 
 
@@ -94,6 +75,3 @@ def write(updates: Mapping[str, LowRank | Update]) -> tuple[dict[str, Tensor], s
         "base_model_name_or_path": None,
     }
     return tensors, json.dumps(config, indent=1)
-
-
-FORMAT = Format("peft", _owner, _spellings, _alpha)

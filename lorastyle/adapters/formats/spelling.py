@@ -5,22 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from . import FORMATS
+from .naming import flat_names, split_prefix
 
-Spellings = Mapping[str, list[tuple[str, str]]]
-"""{name in a file: the (component, module path)s of the model that a format spells so}"""
+Place = tuple[str, str]
+"""(component, module path) of a model."""
+
+
+class Spellings:
+    """Every name that files have for the modules of a model."""
+
+    def __init__(self, modules: Iterable[tuple[str, Iterable[str]]]) -> None:
+        self._found: dict[tuple[str, str], list[str]] = {}
+        for component, paths in modules:
+            for path in paths:
+                for name in flat_names(component, path):
+                    self._found.setdefault((component, name), []).append(path)
+
+    def places(self, spelled: str) -> list[Place]:
+        """What a spelled module may mean: one place, none, or more where its name does not tell."""
+        components, body = split_prefix(spelled)
+        hits = self._lookup(components, body.replace(".", "_"))
+        if len(hits) > 1 and "." in body:  # dots that flattening loses tell them apart
+            exact = [place for place in hits if place[1] == body]
+            return exact or hits
+        return hits
+
+    def _lookup(self, components: Iterable[str], flat: str) -> list[Place]:
+        return [
+            (component, path) for component in components for path in self._found.get((component, flat), ())
+        ]
 
 
 def spellings(modules: Mapping[str, Iterable[str]]) -> Spellings:
-    """Every name that any format has for the modules of a model; kept for its next file."""
+    """The spellings of a model's modules; kept for its next file."""
     return _spellings(tuple((component, tuple(paths)) for component, paths in modules.items()))
 
 
 @lru_cache(maxsize=8)
 def _spellings(modules: tuple[tuple[str, tuple[str, ...]], ...]) -> Spellings:
-    found: dict[str, list[tuple[str, str]]] = {}
-    for component, paths in modules:
-        for path in paths:
-            for spelled in {name for fmt in FORMATS for name in fmt.spellings(component, path)}:
-                found.setdefault(spelled, []).append((component, path))
-    return found
+    return Spellings(modules)

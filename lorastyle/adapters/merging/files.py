@@ -11,7 +11,7 @@ from lorastyle.errors import AdapterError, BaseMismatchError
 
 from ..architectures import family_modules
 from ..block_weights import BlockWeights
-from ..convert import free_target, known_modules, load_whole, own_dtype
+from ..convert import free_target, known_modules, load_whole, own_dtype, written_dtypes
 from ..families import family_title
 from ..file_room import numbers_within
 from ..info import read_info
@@ -42,7 +42,7 @@ class PartFile:
 
 @dataclass(frozen=True)
 class MergedFile:
-    """What was written."""
+    """What was written, and as which number types."""
 
     path: Path
     dtype: str
@@ -93,7 +93,7 @@ def merge_files(
         except TooManyBytes as error:  # some of it had to be stored in float32
             if settings.numbers is not None and most_bytes is not None:
                 settings = replace(settings, numbers=settings.numbers * most_bytes // error.bytes)
-    return MergedFile(saved, dtype, saved.stat().st_size, merged)
+    return MergedFile(saved, written_dtypes(saved), saved.stat().st_size, merged)
 
 
 def read_weighted(

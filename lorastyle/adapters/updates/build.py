@@ -30,13 +30,16 @@ class Built:
 
 
 def build(
-    parts: Mapping[str, Tensor], default_alpha: Callable[[int], float], shape: tuple[int, ...] | None = None
+    parts: Mapping[str, Tensor],
+    default_alpha: Callable[[int | None], float],
+    shape: tuple[int, ...] | None = None,
 ) -> Built:
     """The updates of one module.
 
     Args:
         parts: its tensors by role, float32 where they are floating point.
-        default_alpha: alpha for a rank, where there is no tensor that says it.
+        default_alpha: alpha for a rank, where there is no tensor that says it; for None the strength of a
+            Kronecker product that has no rank.
         shape: the weight's, where it is known.
 
     Raises:
@@ -56,7 +59,9 @@ def build(
     return Built(None, made if more is None else replace(made, bias=more.bias))
 
 
-def _weight(parts: Mapping[str, Tensor], default_alpha: Callable[[int], float]) -> LowRank | Update | None:
+def _weight(
+    parts: Mapping[str, Tensor], default_alpha: Callable[[int | None], float]
+) -> LowRank | Update | None:
     """What the factors make, whichever algorithm's they are."""
     if "hada_w1_a" in parts or "hada_w2_a" in parts:
         own = _named(parts, "hada_", ("w1_a", "w1_b", "w2_a", "w2_b"))
@@ -84,14 +89,19 @@ def _weight(parts: Mapping[str, Tensor], default_alpha: Callable[[int], float]) 
     return None
 
 
-def _kronecker(parts: Mapping[str, Tensor], default_alpha: Callable[[int], float]) -> Kronecker:
+def _kronecker(parts: Mapping[str, Tensor], default_alpha: Callable[[int | None], float]) -> Kronecker:
     own = _named(parts, "lokr_", ())
     for side in ("w1", "w2"):
         if side not in own:
             _need(own, (f"{side}_a", f"{side}_b"))
     rank = lokr_rank(own)
-    alpha = 1.0 if rank is None else _scale(parts, rank, default_alpha) * rank
-    return Kronecker(parts=own, alpha=alpha)
+    if rank is not None:
+        return Kronecker(parts=own, alpha=_scale(parts, rank, default_alpha) * rank)
+    # LyCORIS's alpha says nothing of two whole sides. peft's configuration does, and has no tensor for it.
+    strength = 1.0 if "alpha" in parts else default_alpha(None)
+    if strength != 1.0:
+        own["w1"] = strength * own["w1"]
+    return Kronecker(parts=own, alpha=1.0)
 
 
 def _dora(made: LowRank | Update | None, parts: Mapping[str, Tensor], shape: tuple[int, ...] | None) -> DoRA:
@@ -135,7 +145,7 @@ def _sparse(indices: Tensor, values: Tensor, size: Tensor) -> Tensor:
     return torch.zeros(sizes).index_put((rows, columns), values.float(), accumulate=True)
 
 
-def _scale(parts: Mapping[str, Tensor], rank: int, default_alpha: Callable[[int], float]) -> float:
+def _scale(parts: Mapping[str, Tensor], rank: int, default_alpha: Callable[[int | None], float]) -> float:
     """alpha / rank, or A1111's `.scale` in its place."""
     if rank < 1:
         raise AdapterError("a rank of 0")

@@ -22,7 +22,7 @@ from .vae import vae_part
 _AGAIN = "Download it again, or choose another base"
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _MOST_TENSORS = 20_000  # SDXL has 2,515, and as many again with averaged weights
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"})
 _SD2_EPSILON_RESOLUTION = 512  # Stability trained SD 2.x on noise at 512 and on v at 768
 # the paths stay outside the code, so that no name can be read as part of it
 _CONVERT = (

@@ -19,6 +19,7 @@ from lorastyle.adapters import (
     free_target,
     numbers_within,
     save_adapter,
+    written_dtypes,
 )
 from lorastyle.bank import match_paths
 from lorastyle.errors import BaseError, BaseMismatchError, TargetError
@@ -26,8 +27,12 @@ from lorastyle.errors import BaseError, BaseMismatchError, TargetError
 from .stored import StoredBase, StoredTensor, open_stored
 
 DEFAULT_RANK = 32
-_COARSE = {"F64": 3, "F32": 3, "F16": 2, "BF16": 1, "F8_E4M3": 0, "F8_E5M2": 0}
-_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}
+_COARSE = {"F64": 3, "F32": 3, "F16": 2, "BF16": 1}  # and 0 for the types of 8 bits
+_DTYPES = {
+    "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2": torch.float8_e5m2, "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,14 @@ class ExtractedFile:
     """What was written.
 
     Attributes:
+        dtype: what the factors are stored as, "float16 and float32" where some needed more than asked for.
         alike: modules that are the same in both models, and so not in the adapter.
         left_out: tensors that differ and are not in it: norm layers, biases, embeddings, other layers.
         other_size: layers that have another size in the other model (the first one of inpainting models).
     """
 
     path: Path
+    dtype: str
     bytes: int
     extracted: Extracted
     alike: int
@@ -109,7 +116,13 @@ def extract_adapter(
             if limit is not None and limit.numbers is not None and most_bytes is not None:
                 limit = Limit(numbers=limit.numbers * most_bytes // error.bytes)
     return ExtractedFile(
-        saved, saved.stat().st_size, extracted, pair.alike, pair.left_out, tuple(pair.other_size)
+        saved,
+        written_dtypes(saved),
+        saved.stat().st_size,
+        extracted,
+        pair.alike,
+        pair.left_out,
+        tuple(pair.other_size),
     )
 
 
@@ -165,6 +178,6 @@ class _Pair:
 def _alike(first: StoredTensor, second: StoredTensor) -> bool:
     """The same numbers, or the same when both are rounded to the coarser of their types."""
     a, b = first.read(), second.read()
-    coarser = min((first.dtype, second.dtype), key=lambda dtype: _COARSE.get(dtype, 3))
-    dtype = _DTYPES.get(coarser)
-    return torch.equal(a, b) if dtype is None else torch.equal(a.to(dtype), b.to(dtype))
+    coarser = min((first.dtype, second.dtype), key=lambda dtype: _COARSE.get(dtype, 0))
+    dtype = _DTYPES.get(coarser, torch.float32)
+    return torch.equal(a.to(dtype).float(), b.to(dtype).float())

@@ -22,6 +22,7 @@ from ..single_file import Source, inspect_checkpoint
 
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(?P<variant>\.fp16)?(?:-\d+-of-\d+)?\.safetensors")
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"})
 _TABLES = ("embeddings.", "position_ids")  # of words and places: no layers
 
 
@@ -46,8 +47,13 @@ class StoredTensor:
         """The tensor as the model has it, in float32.
 
         Raises:
-            BaseError: the file changed meanwhile, or cannot be read.
+            BaseError: the file changed meanwhile, or cannot be read; or the numbers are not floating point.
         """
+        if self.dtype not in _FLOATS:
+            raise BaseError(
+                f"{self.file}: {self.source.key} is stored as {self.dtype}, and what its numbers stand for "
+                "is not read. Use the base in float16, bfloat16 or float32."
+            )
         try:
             stored = read_tensors(self.file, self.header, [self.source.key])[self.source.key]
         except AdapterFileError as error:
