@@ -39,6 +39,12 @@ def refuse_other_architectures(source: Source) -> None:
         )
 
 
+def _is_lone_word(source: Source) -> bool:
+    """As diffusers saves a textual inversion: one tensor by the word's own name, a row for each vector."""
+    tensors = list(source.header.tensors.items())
+    return len(tensors) == 1 and "." not in tensors[0][0] and len(tensors[0][1].shape) in (1, 2)
+
+
 def no_adapter(path: Path, sources: Sequence[Source]) -> AdapterError:
     """The error for a file without a tensor that lorastyle can read as an adapter's."""
     for source in sources:
@@ -49,10 +55,10 @@ def no_adapter(path: Path, sources: Sequence[Source]) -> AdapterError:
     names = [name for source in sources for name in source.header.tensors]
     if any(name.startswith(_CHECKPOINT) for name in names):
         why = "no adapter in it: this is a whole checkpoint. Use it as the base, and an adapter file here."
-    elif any(_WORD.fullmatch(name) for name in names):
+    elif any(_WORD.fullmatch(name) for name in names) or all(_is_lone_word(source) for source in sources):
         why = (
             "this is a textual inversion, which stands for a word of the prompt, and not an adapter. "
-            "lorastyle reads them only inside an adapter file."
+            "lorastyle reads them only inside an adapter file: leave it out, and name the adapter here."
         )
     elif any(_CONTROL.match(name) for name in names):
         why = (

@@ -225,6 +225,8 @@ def write(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
     [
         (["emb_params"], "a textual inversion"),
         (["clip_l", "clip_g"], "a textual inversion"),
+        (["<cat>"], "a textual inversion"),
+        (["weight.x"], "no adapter in a format"),
         (["control_model.input_hint_block.0.weight"], "a ControlNet"),
         (["first_stage_model.decoder.conv_in.weight"], "a whole checkpoint"),
     ],
