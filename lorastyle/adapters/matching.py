@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorastyle.errors import AdapterFileError
+from lorastyle.errors import AdapterError, AdapterFileError
 
 from .formats import UNSUPPORTED, Format, TensorName, parse_name
 from .formats.embedded import parse_word
@@ -29,13 +29,20 @@ _HELD = (torch.float32, torch.float16, torch.bfloat16)  # types that factors are
 
 @dataclass(frozen=True)
 class Group:
-    """The tensors of one module in the file."""
+    """The tensors of one module in the file.
+
+    Attributes:
+        target: (component, module path) of the model.
+        keys: {role: key}.
+        third: which third of the outputs is the target's, where the file has queries, keys and values in one.
+    """
 
     fmt: Format
     spelled: str
-    target: tuple[str, str] | None  # (component, module path) of the model
-    keys: dict[str, str]  # role: key
+    target: tuple[str, str] | None
+    keys: dict[str, str]
     algorithms: set[str]
+    third: int | None = None
 
     @property
     def unsupported(self) -> str:
@@ -65,6 +72,8 @@ class Group:
             return default_alpha(component, module, rank, metadata)
 
         try:
+            if self.third is not None:
+                parts = _third(parts, self.third)
             return build(parts, alpha, shape)
         except (
             ValueError,
@@ -82,6 +91,16 @@ def _floating(tensor: Tensor, plain: bool) -> Tensor:
     if dtype in (torch.int16, torch.int32, torch.int64) or (plain and dtype in _HELD):
         return tensor
     return tensor.float()
+
+
+def _third(parts: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+    """One third of the outputs of a LoRA or a difference; what the thirds share stays whole."""
+    shared, split = {"down", "mid", "alpha", "scale"}, {"up", "diff", "diff_b", "up_bias"}
+    if other := parts.keys() - shared - split:
+        raise AdapterError(f"{', '.join(sorted(other))} of queries, keys and values in one is not read")
+    if any(parts[role].shape[:1].numel() % 3 for role in split & parts.keys()):
+        raise AdapterError("queries, keys and values in one, and not in thirds")
+    return {role: part.chunk(3)[number] if role in split else part for role, part in parts.items()}
 
 
 def refuse_nan(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -121,14 +140,16 @@ def group_tensors(source: Source, known: Spellings) -> tuple[list[Group], list[s
                 unknown.append(key)
             continue
         fmt, name = parsed
-        target = _target(path, name, known)
-        group = groups.setdefault(target or name.module, Group(fmt, name.module, target, {}, set()))
-        group.algorithms.add(name.algorithm)
-        if name.role in group.keys:
-            raise AdapterFileError.at(
-                path, f"{key} and {group.keys[name.role]} are the same tensor of one module."
-            )
-        group.keys[name.role] = key
+        thirds = known.thirds(name.module)
+        for i, target in enumerate(thirds or [_target(path, name, known)]):
+            new = Group(fmt, name.module, target, {}, set(), i if thirds else None)
+            group = groups.setdefault(target or name.module, new)
+            group.algorithms.add(name.algorithm)
+            if name.role in group.keys:
+                raise AdapterFileError.at(
+                    path, f"{key} and {group.keys[name.role]} are the same tensor of one module."
+                )
+            group.keys[name.role] = key
     if not groups:
         raise no_adapter(path, [source])
     return list(groups.values()), unknown

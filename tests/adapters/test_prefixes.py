@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lorastyle.adapters import known_modules, load_adapter, load_adapter_report, read_info
+from lorastyle.adapters import known_modules, load_adapter, load_adapter_report, read_info, save_adapter
 from lorastyle.errors import AdapterError, BaseMismatchError
 from tests.adapters.examples import low_rank, relative_error
 from tests.adapters.spellings import MODULES, SHAPES, comfy, old, old_text, text, xl_adapter
@@ -156,3 +156,29 @@ def test_the_message_says_what_was_not_found(tmp_path: Path) -> None:
     said = str(caught.value)
     assert "there is no module called unet.down_blocks.7.odd, and none of the other 1" in said
     assert "does not tell which base it was made for" in said and "unknown base" not in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["text_encoder.transformer.resblocks.3.attn.in_proj", "lora_te_transformer_resblocks_3_attn_in_proj"],
+)
+def test_queries_keys_and_values_in_one(tmp_path: Path, name: str) -> None:
+    """OpenCLIP has one matrix for the three, in this order (`torch.nn.MultiheadAttention`)."""
+    layer = "encoder.layers.3.self_attn"
+    shapes = {"text_encoder": {f"{layer}.{part}_proj": (16, 16) for part in ("q", "k", "v", "out")}}
+    whole = low_rank((48, 16), 4, 2.0)
+    tensors = {f"{name}.lora_down.weight": whole.down, f"{name}.lora_up.weight": whole.up}
+    save_file({**tensors, f"{name}.alpha": torch.tensor(2.0)}, tmp_path / "a.safetensors")
+    adapter, report = load_adapter_report(tmp_path / "a.safetensors", shapes)
+    found = adapter.components["text_encoder"]
+    assert report.complete and list(found) == [f"{layer}.{part}_proj" for part in "qkv"]
+    together = torch.cat([found[f"{layer}.{part}_proj"].delta() for part in "qkv"])
+    assert relative_error(together, whole.delta()) < 1e-6
+    other = torch.cat([found[f"{layer}.{part}_proj"].delta() for part in "kqv"])
+    assert relative_error(other, whole.delta()) > 0.5
+    kohya = save_adapter(adapter, tmp_path / "b.safetensors", dtype="float32")
+    assert load_adapter(kohya, shapes).components["text_encoder"].keys() == found.keys()
+    odd = {f"{name}.lora_down.weight": whole.down, f"{name}.lora_up.weight": whole.up[:47].clone()}
+    save_file(odd, tmp_path / "c.safetensors")
+    with pytest.raises(AdapterError, match="not in thirds"):
+        load_adapter(tmp_path / "c.safetensors", shapes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from .naming import flat_names, split_prefix
 
+_IN_PROJECTION = re.compile(r"(.*resblocks[._]\d+[._]attn[._])in_proj(?:_weight)?")
 Place = tuple[str, str]
 """(component, module path) of a model."""
 
@@ -29,6 +31,15 @@ class Spellings:
             exact = [place for place in hits if place[1] == body]
             return exact or hits
         return hits
+
+    def thirds(self, spelled: str) -> list[Place]:
+        """The queries, keys and values that OpenCLIP's `attn.in_proj` holds in one; none for other names."""
+        found = _IN_PROJECTION.fullmatch(spelled) if "in_proj" in spelled else None
+        places = self.places(f"{found[1]}out_proj") if found else []
+        if len(places) != 1:
+            return []
+        component, path = places[0]
+        return [(component, f"{path.removesuffix('out_proj')}{part}_proj") for part in "qkv"]
 
     def _lookup(self, components: Iterable[str], flat: str) -> list[Place]:
         return [
