@@ -12,6 +12,7 @@ from .families import family_title, is_foreign, tell_family
 from .formats import FORMATS
 from .source import Source
 
+_WIDTHS = (768, 1024, 1280)  # of the vectors for a word in Stable Diffusion 1.x, 2.x and XL
 _WORD = re.compile(r"emb_params|string_to_param\.\*|clip_[lgh]")
 _CONTROL = re.compile(
     r"control_model\.|controlnet_|input_hint_block\.|image_proj\.|ip_adapter\.|lora_controlnet"
@@ -41,8 +42,10 @@ def refuse_other_architectures(source: Source) -> None:
 
 def _is_lone_word(source: Source) -> bool:
     """As diffusers saves a textual inversion: one tensor by the word's own name, a row for each vector."""
-    tensors = list(source.header.tensors.items())
-    return len(tensors) == 1 and "." not in tensors[0][0] and len(tensors[0][1].shape) in (1, 2)
+    if len(source.header.tensors) != 1:
+        return False
+    ((name, entry),) = source.header.tensors.items()
+    return "." not in name and len(entry.shape) in (1, 2) and entry.shape[-1] in _WIDTHS
 
 
 def no_adapter(path: Path, sources: Sequence[Source]) -> AdapterError:
