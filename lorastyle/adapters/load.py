@@ -202,10 +202,11 @@ def _refuse_other_text(source: Source, modules: Modules) -> None:
     )
     width = cross_attention_width(_downs(source.header))
     if own is not None and width is not None and own != width:
-        raise BaseMismatchError(
-            f"{source.path} was made for {family_title(family_of(source))}: its cross-attention reads "
-            f"text of width {width}, this base's of {own}. Use it with the base it was made for, or another "
-            "adapter with this one."
+        raise BaseMismatchError.at(
+            source.path,
+            f"it was made for {family_title(family_of(source))}: its cross-attention reads text of width "
+            f"{width}, this base's of {own}. Use it with the base it was made for, or another adapter with "
+            "this one.",
         )
 
 

@@ -92,7 +92,7 @@ def test_nothing_has_no_effective_rank() -> None:
 def built_of(theirs: Made) -> Built:
     named = {split_suffix(f"lora_unet_a.{end}"): tensor for end, tensor in theirs.tensors.items()}
     parts = {name[1]: tensor for name, tensor in named.items() if name is not None}
-    return build(parts, float, tuple(theirs.weight.shape))
+    return build(parts, lambda rank: float(rank or 0), tuple(theirs.weight.shape))
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if not n.startswith(("oft", "boft", "ia3", "dora"))])
