@@ -6,7 +6,7 @@ from collections import Counter
 
 from ..contents import FileModule
 from .reader import Reader, View
-from .spelled import LORA, inside, is_attention, is_stability, of_alpha
+from .spelled import LORA, ends_like, inside, is_attention, is_stability, of_alpha
 
 _KOHYA = ("lora_te_", "lora_unet_", "lora_te1_", "lora_te2_")
 _METADATA = "lora_adapter_metadata"
@@ -25,7 +25,7 @@ def _refuses_kohya(view: View) -> str | None:
         return f"kohya's names together with {_METADATA} are an error"
     for module in view.modules:
         strange = module.entries.keys() - LORA - {"magnitude"}
-        if strange or not {"down", "up"} <= module.entries.keys():
+        if strange or not ends_like(module, (".lora_down.weight", ".lora_up.weight")):
             key = next((module.keys[role] for role in module.entries if role in strange), module.spelled)
             return f"under kohya's names it knows LoRA alone; this stops the file: {key}"
         if view.family != "sdxl" and is_stability(module):

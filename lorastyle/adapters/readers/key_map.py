@@ -22,19 +22,18 @@ _TEXT = re.compile(
     r"text_encoder(?:_2)?\.text_model\.encoder\.layers\.\d+\.(?:mlp\.fc[12]|self_attn\.\w+_proj)"
 )
 _FLAT_TEXT = re.compile(
-    r"lora_te[12]?_(?:text_model_encoder_layers_\d+_(?:mlp_fc[12]|self_attn_\w+_proj)|text_projection)"
+    r"lora_te[12]?_text_model_encoder_layers_\d+_(?:mlp_fc[12]|self_attn_\w+_proj)|lora_te[12]_text_projection"
 )
 
 
-def unmapped(view: View, module: FileModule, *, lycoris: bool, generic_text: bool) -> str | None:
+def unmapped(view: View, module: FileModule, *, generic_text: bool) -> str | None:
     """Why a module's name is not in the map.
 
     Args:
-        lycoris: whether SimpleTuner's `lycoris_` is.
         generic_text: whether `text_encoders.clip_l...` is.
     """
     flat, name = prefix(module), module.spelled
-    if flat == "oft_unet_" or (flat == "lycoris_" and (not lycoris or is_stability(module))):
+    if flat == "oft_unet_" or (flat == "lycoris_" and is_stability(module)):
         return f"names that begin with {flat} are not looked up"
     if flat:
         found = module.component == "unet" or _FLAT_TEXT.fullmatch(name)
@@ -54,6 +53,11 @@ def unmapped(view: View, module: FileModule, *, lycoris: bool, generic_text: boo
 
 def unread(module: FileModule, endings: Set[str]) -> str | None:
     """Why a LoRA's tensors are not found under a name that is."""
-    if is_lora(module) and module.end("down") not in endings:
-        return f"tensors that end with {module.end('down')} are not looked up"
+    if not is_lora(module):
+        return None
+    end = module.end("down")
+    if end not in endings:
+        return f"tensors that end with {end} are not looked up"
+    if "mid" in module.entries and end != ".lora_down.weight":
+        return f"a Tucker core beside {end} is not looked up"
     return None
