@@ -96,7 +96,7 @@ def _fails(view: View, module: FileModule) -> str | None:
 def _old_glora(module: FileModule) -> bool:
     """Whether a GLoRA of a linear layer has its factors the way round that LyCORIS wrote before 2.0."""
     a1, a2, b1, b2 = (module.entries[role].shape if role in module.entries else () for role in _GLORA)
-    return all(len(shape) == 2 for shape in (a1, a2, b1, b2)) and a1[0] == a2[1] == b1[0] == b2[1]
+    return all(len(shape) == 2 for shape in (a1, a2, b1, b2)) and a1[1] >= a1[0] == a2[1] == b1[0] == b2[1]
 
 
 _GLORA = ("a1", "a2", "b1", "b2")
