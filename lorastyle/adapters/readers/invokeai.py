@@ -37,7 +37,7 @@ def _refuses(view: View) -> str | None:
         lora = ends_like(module, (".lora_down.weight", ".lora_up.weight"))
         if not lora and not any(accepted <= roles for accepted in _ACCEPTED):
             return f"one module of a kind that it does not know stops the file: {module.spelled}"
-        if (why := _fails(view, module)) is not None:
+        if _loses(view, module) is None and (why := _fails(view, module)):
             return f"{why}, which stops the file: {module.spelled}"
     if view.family == "sdxl":
         if strange := next(
