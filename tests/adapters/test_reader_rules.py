@@ -58,6 +58,11 @@ def lokr(module: str = TO_K, *, first: bool = False, second: bool = False, **mor
     return _named(module, **own, **more)
 
 
+def _tucker_lokr(module: str) -> Tensors:
+    core = {"lokr_t2": torch.ones(RANK, RANK, 3, 3), "lokr_w2_a": torch.ones(RANK, SIZE // 2)}
+    return _named(module, lokr_w1=torch.ones(2, 2), lokr_w2_b=torch.ones(RANK, SIZE // 2), **core)
+
+
 def full(module: str = TO_K, **more: Tensor) -> Tensors:
     return _named(module, diff=torch.ones(SIZE, SIZE), **more)
 
@@ -189,6 +194,11 @@ CASES: Mapping[str, Case] = {
         lokr(first=True), {"InvokeAI": "none", "A1111": READ, "ComfyUI": READ}, lokr()
     ),
     "LoKr in factors beside a LoRA": Case(lokr(TO_Q, second=True) | lora(), {"InvokeAI": READ}, lora()),
+    "LoKr with a Tucker core": Case(
+        lokr() | _tucker_lokr(CONV),
+        {"ComfyUI": LOST, "Forge": "none", "A1111": READ, "InvokeAI": READ},
+        lokr(),
+    ),
     "nothing that tells the base": Case(lora(CONV), {"InvokeAI": "none", "A1111": READ}, lora(CONV) | lora()),
     "SDXL, nothing that tells the base": Case(
         lora("lora_unet_input_blocks_4_1_proj_in"),
@@ -317,7 +327,7 @@ def test_forge_counts_the_tensors_that_it_leaves(modules: int, refused: bool, tm
 
 @pytest.mark.parametrize(("module", "state"), [("time_emb_proj", "none"), ("conv1", "full")])
 def test_invokeai_tells_the_base_by_a_width(module: str, state: str, tmp_path: Path) -> None:
-    """All Stable Diffusions have a step's embedding of SDXL's width, which InvokeAI takes for a sign of it."""
+    """Every Stable Diffusion embeds the step in SDXL's width, which InvokeAI takes for a sign of SDXL."""
     name = CONV.replace("conv1", module)
     wide = _named(name, lora_down__weight=torch.ones(RANK, 1280), lora_up__weight=torch.ones(SIZE, RANK))
     text = _named(TO_K, lora_down__weight=torch.ones(RANK, 768), lora_up__weight=torch.ones(SIZE, RANK))

@@ -18,6 +18,8 @@ def _loses(view: View, module: FileModule) -> str | None:
         return "OFT is read as oft_blocks, not as oft_diag"
     if roles <= {"bias", "bias_indices", "bias_values", "bias_size"}:
         return "a bias is read as diff_b alone"
+    if "lokr_t2" in roles:
+        return "LoKr with a Tucker core fails"
     if _is_boft(module) and module.alpha is None:
         return "BOFT without an alpha fails"
     return unmapped(view, module, generic_text=True) or unread(module, _ENDINGS)
