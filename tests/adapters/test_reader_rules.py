@@ -254,6 +254,11 @@ CASES: Mapping[str, Case] = {
     # alpha 0
     "alpha 0": Case(lora(alpha=0.0), {"sd-scripts": OTHERWISE, "A1111": READ, "ComfyUI": READ}, lora()),
     "alpha 0 in one module": Case(lora(alpha=0.0) | lora(TO_Q), {"sd-scripts": OTHERWISE}, lora()),
+    "alpha 0 in one module of three": Case(
+        lora(alpha=0.0) | lora(TO_Q) | lora(TO_Q.replace("attn2", "attn1")),
+        {"diffusers": OTHERWISE, "A1111": READ},
+        lora() | lora(TO_Q) | lora(TO_Q.replace("attn2", "attn1")),
+    ),
     # the rest
     "GLoRA as LyCORIS writes it": Case(
         glora((SIZE, RANK)), {"A1111": LOST, "ComfyUI": READ, "Forge": READ}, glora((RANK, SIZE))
