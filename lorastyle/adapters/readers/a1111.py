@@ -56,7 +56,7 @@ def _loses(view: View, module: FileModule) -> str | None:
     return _fails(view, module)
 
 
-_UNKNOWN_LAYER = "this layer is not looked up under that name"
+_UNKNOWN_LAYER = "it does not know this layer by that name"
 
 
 def _openclip(view: View, module: FileModule) -> bool:
@@ -67,7 +67,7 @@ def _openclip(view: View, module: FileModule) -> bool:
 def _loses_text(view: View, module: FileModule) -> str | None:
     flat, name = prefix(module), inside(module)
     if flat not in _TEXT[view.family]:
-        return f"text encoders' names are looked up as {' and '.join(_TEXT[view.family])}"
+        return f"for this base only text encoders named {' or '.join(_TEXT[view.family])} are looked up"
     layer = _LAYER.fullmatch(name)
     if layer is None:  # names of the first text encoder are also tried as they are
         known = flat == "lora_te1_" and name == "text_model_final_layer_norm"
@@ -75,9 +75,9 @@ def _loses_text(view: View, module: FileModule) -> str | None:
     if not _openclip(view, module):
         return None
     if layer.group(1):
-        return "this encoder's layer norms have other names there"
+        return "its OpenCLIP encoder calls the layer norms by other names, so they match nothing"
     if fused(module, view.names) is False:
-        return "this encoder's attention is one layer, changed only where q, k, v and out are all there"
+        return "its OpenCLIP encoder changes attention only if q, k, v and out are all in the file"
     return None
 
 
@@ -85,28 +85,28 @@ def _fails(view: View, module: FileModule) -> str | None:
     """Why computing the update raises, which A1111 counts and passes over."""
     if "weight" in module.entries and is_convolution(module, view.family):
         if len(module.entries["weight"].shape) != 4 or not module.on_input:
-            return "IA3 fails on convolutions"
+            return "applying IA3 to a convolution fails"
     if "a1" in module.entries and not _old_glora(module):
-        return "GLoRA is read as LyCORIS first wrote it, which fails on this layer"
+        return "GLoRA is applied in its first version only, which fails on this layer"
     if "bias" in module.entries and len(module.entries["bias"].shape) < 2:
-        return "a bias that is not as large as the weight fails"
+        return "applying a bias that is not the size of the weight fails"
     return None
 
 
 def _old_glora(module: FileModule) -> bool:
     """Whether a GLoRA of a linear layer has its factors the way round that LyCORIS wrote before 2.0."""
-    a1, a2, b1, b2 = (module.entries[role].shape if role in module.entries else () for role in _GLORA)
-    return all(len(shape) == 2 for shape in (a1, a2, b1, b2)) and a1[1] >= a1[0] == a2[1] == b1[0] == b2[1]
-
-
-_GLORA = ("a1", "a2", "b1", "b2")
+    shapes = [module.entries[role].shape for role in ("a1", "a2", "b1", "b2") if role in module.entries]
+    if len(shapes) != 4 or any(len(shape) != 2 for shape in shapes):
+        return False
+    a1, a2, b1, b2 = shapes
+    return a1[1] >= a1[0] == a2[1] == b1[0] == b2[1]
 
 
 def _refuses(view: View) -> str | None:
     for module in view.modules:
         fails = _fails(view, module) is not None  # only once the file is loaded
         if (fails or _loses(view, module) is None) and not _accepted(module):
-            return f"one module of a kind that it does not know stops the file: {module.spelled}"
+            return f"it stops at a kind of module that it does not know: {module.spelled}"
     return None
 
 
@@ -117,16 +117,16 @@ def _accepted(module: FileModule) -> bool:
 def _changes(view: View, module: FileModule) -> str | None:
     roles = module.entries.keys()
     if ends_like(module, _PEFT) and roles - LORA - {"scale"}:
-        return "under lora_A and lora_B only the two factors are read"
+        return "beside lora_A and lora_B nothing else is read"
     if on_output_rows(module):
         return "DoRA magnitudes of outputs are taken for magnitudes of inputs"
     if is_lora(module) and "row_magnitude" in module.entries:
         return "DoRA magnitudes are read as dora_scale only"
     if "a1" in roles and module.alpha not in (None, float(module.entries["a1"].shape[0])):
-        return "GLoRA is read without its alpha"
+        return "the alpha of GLoRA is not read"
     if "diff_b" in roles and fused(module, view.names) and _openclip(view, module):
         if not module.spelled.endswith("_out_proj"):
-            return "the biases of q, k and v are not read, which are one layer in this encoder"
+            return "its OpenCLIP encoder has one layer for q, k and v, and never changes the bias of it"
     return beside_factors(module, read={"bias"})
 
 

@@ -19,9 +19,9 @@ def _loses(view: View, module: FileModule) -> str | None:
     if roles <= {"bias", "bias_indices", "bias_values", "bias_size"}:
         return "a bias is read as diff_b alone"
     if "lokr_t2" in roles:
-        return "LoKr with a Tucker core fails"
+        return "applying LoKr with a Tucker core fails"
     if _is_boft(module) and module.alpha is None:
-        return "BOFT without an alpha fails"
+        return "applying BOFT without an alpha fails"
     return unmapped(view, module, generic_text=True) or unread(module, _ENDINGS)
 
 
@@ -33,10 +33,10 @@ def _changes(view: View, module: FileModule) -> str | None:
     if "oft_blocks" in module.entries:
         if module.alpha is not None and module.alpha > 0:
             return (
-                "the rotation is bounded at alpha, not at alpha times the outputs: it has hardly any effect"
+                "the rotation is limited to alpha instead of alpha times the rows, and has hardly any effect"
             )
         if "rescale" in module.entries and not _is_boft(module):
-            return "OFT is read without its rescale"
+            return "the rescale of OFT is not read"
     return left_out(
         module, "DoRA magnitudes of outputs are divided by the norm of the base's weight, without the update"
     )

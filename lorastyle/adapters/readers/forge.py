@@ -29,7 +29,7 @@ def _loses(view: View, module: FileModule) -> str | None:
 def _refuses(view: View) -> str | None:
     for module in view.modules:
         if "lokr_t2" in module.entries and unmapped(view, module, generic_text=False) is None:
-            return f"LoKr with a Tucker core fails, which stops the picture: {module.spelled}"
+            return f"applying LoKr with a Tucker core fails, which stops the image: {module.spelled}"
     left = len(view.others)
     for module in view.modules:
         if unmapped(view, module, generic_text=False):

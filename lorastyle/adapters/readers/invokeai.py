@@ -36,9 +36,9 @@ def _refuses(view: View) -> str | None:
             return f"DoRA is read around LoRA alone: {module.spelled}"
         lora = ends_like(module, (".lora_down.weight", ".lora_up.weight"))
         if not lora and not any(accepted <= roles for accepted in _ACCEPTED):
-            return f"one module of a kind that it does not know stops the file: {module.spelled}"
+            return f"it stops at a kind of module that it does not know: {module.spelled}"
         if _loses(view, module) is None and (why := _fails(view, module)):
-            return f"{why}, which stops the file: {module.spelled}"
+            return f"{why}, which stops the image: {module.spelled}"
     if view.family == "sdxl":
         if strange := next(
             (m for m in view.modules if prefix(m) not in ("lora_unet_", *_TEXT["sdxl"])), None
@@ -55,11 +55,11 @@ def _fails(view: View, module: FileModule) -> str | None:
     roles = module.entries.keys()
     if "on_input" in roles and is_convolution(module, view.family):
         if len(module.entries["weight"].shape) != 4 or not module.on_input:
-            return "IA3 fails on convolutions"
+            return "applying IA3 to a convolution fails"
     if "magnitude" in roles and "mid" in roles:
-        return "DoRA fails with a Tucker core"
+        return "applying DoRA with a Tucker core fails"
     if "bias_values" in roles:
-        return "a sparse difference beside the factors is taken for a bias and fails"
+        return "a sparse difference beside the factors is taken for a bias, and applying it fails"
     return None
 
 
@@ -71,8 +71,8 @@ def _refuses_base(view: View) -> str | None:
     if found is None and any((deep := _DEEP.match(key)) and int(deep.group(1)) > 1 for key in view.keys):
         found = "sdxl"
     if found is None:
-        return "it cannot tell which base the file is for, from cross-attention or a text encoder's attention"
-    return None if found == view.family else f"the file is taken for one of {family_title(found)}"
+        return "it tells the base by cross-attention or a text encoder's attention, and cannot here"
+    return None if found == view.family else f"it takes the file for one made for {family_title(found)}"
 
 
 def _width(view: View) -> int | None:

@@ -128,7 +128,7 @@ def verdict_of(reader: Reader, view: View) -> Verdict:
         if factor is not None and meant:
             factors.append(factor / meant)
         elif factor and meant == 0 and why is None:  # which no factor of the strength could say
-            changed["an alpha of 0 is not used, so the module acts all the same"] += 1
+            changed["alpha is 0 in the file, and the module acts all the same"] += 1
     read = count - lost.total()
     if reader.words is not None and any(key.startswith("bundle_emb.") for key in view.others):
         changed[reader.words] += 0

@@ -26,7 +26,7 @@ def _refuses(view: View) -> str | None:
             return f"the core of a Tucker LoRA does not fit networks.lora: {module.spelled}"
         sizes = 4 if is_convolution(module, view.family) else 2
         if len(module.entries["down"].shape) != sizes:
-            return f"factors of another shape than the layer's stop the file: {module.spelled}"
+            return f"it stops at factors that do not have the shape of their layer: {module.spelled}"
     return None
 
 
@@ -37,7 +37,7 @@ def _loses(view: View, module: FileModule) -> str | None:
     if not is_lora(module):
         return "networks.lora reads LoRA alone; for LyCORIS there is --network_module lycoris.kohya"
     if not ends_like(module, (".lora_down.weight", ".lora_up.weight")):
-        return "factors are looked up as lora_down and lora_up alone"
+        return "only factors named lora_down and lora_up are read"
     wanted = ("lora_te1_", "lora_te2_") if view.family == "sdxl" else ("lora_te_",)
     if flat not in ("lora_unet_", *wanted):
         return f"names that begin with {flat} are not looked up"
@@ -53,7 +53,7 @@ def _changes(view: View, module: FileModule) -> str | None:
     if module.entries.keys() & {"magnitude", "row_magnitude"}:
         return "DoRA is read as LoRA, without its magnitudes"
     if module.alpha == 0:
-        return "an alpha of 0 is taken for the rank, so the module acts at full strength"
+        return "alpha is 0, which it takes for the rank: the module acts at full strength"
     return beside_factors(module)
 
 

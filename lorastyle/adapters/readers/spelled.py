@@ -96,7 +96,7 @@ def beside_factors(module: FileModule, read: Set[str] = frozenset()) -> str | No
     if roles & (BIASES - {"diff_b"}) or ("diff_b" in roles and (factors or "diff" not in roles)):
         return "the bias is not read"
     if "diff" in roles and factors:
-        return "the difference beside the factors is not read"
+        return "the full difference beside the factors is not read"
     return None
 
 
@@ -148,5 +148,5 @@ def left_out(module: FileModule, of_outputs: str) -> str | None:
     if roles & {"up_bias", "bias", "bias_values"}:
         return "the bias is not read"
     if "diff" in roles and any(role in roles for role in _FACTORED):
-        return "the difference replaces the factors beside it"
+        return "the full difference replaces the factors beside it"
     return None
