@@ -134,8 +134,13 @@ CASES: Mapping[str, Case] = {
     ),
     "a difference beside LoRA": Case(
         lora(diff=torch.ones(SIZE, SIZE)),
-        _of("A1111, InvokeAI, sd-scripts, ComfyUI, Forge", OTHERWISE),
+        _of("A1111, InvokeAI, sd-scripts, ComfyUI, Forge, stable-diffusion.cpp", OTHERWISE),
         lora(),
+    ),
+    "a difference beside LoHa": Case(
+        loha(diff=torch.ones(SIZE, SIZE)),
+        _of("A1111, InvokeAI, ComfyUI, Forge, stable-diffusion.cpp", OTHERWISE),
+        loha(),
     ),
     # attention and norms of OpenCLIP
     "biases of SD 2's attention": Case(
@@ -275,6 +280,22 @@ CASES: Mapping[str, Case] = {
         {key: t.flatten(1) if t.ndim else t for key, t in lora(CONV).items()},
         {"sd-scripts": "none", "A1111": READ},
         lora(CONV),
+    ),
+    "one prefix more": Case(
+        lora(TO_K.replace("lora_unet_", "lora_unet_unet_")) | lora(),
+        _of("A1111, sd-scripts, ComfyUI, Forge, InvokeAI", LOST),
+        lora(),
+    ),
+    "a text encoder by another number": Case(
+        lora(f"lora_te_1_{LAYER}_mlp_fc1") | lora(),
+        _of("A1111, sd-scripts, ComfyUI, Forge, InvokeAI, stable-diffusion.cpp", LOST),
+        lora(f"{TE}{LAYER}_mlp_fc1") | lora(),
+    ),
+    "OneTrainer's unet. with the original names": Case(
+        lora("unet.input_blocks.4.1.proj_in", down="lora_A.weight"),
+        _of("ComfyUI, Forge", LOST),
+        lora("diffusion_model.input_blocks.4.1.proj_in", down="lora_A.weight"),
+        "sdxl",
     ),
     "text names without text_model": Case(
         lora(f"{TE}encoder_layers_0_mlp_fc1") | lora(),

@@ -11,6 +11,7 @@ from .spelled import (
     beside_factors,
     ends_like,
     fused,
+    has_known_body,
     inside,
     is_convolution,
     is_lora,
@@ -44,7 +45,13 @@ _LAYER = re.compile(
 def _loses(view: View, module: FileModule) -> str | None:
     flat, name = prefix(module), inside(module)
     if not flat:
-        return "names with dots are cut at the first dot, and match nothing"
+        return (
+            "names with dots are cut at the first dot, and match nothing"
+            if "." in module.spelled
+            else _UNKNOWN
+        )
+    if module.component == "unet" and not has_known_body(module):
+        return _UNKNOWN
     if flat == "lycoris_" or (flat == "oft_unet_" and not is_stability(module)):
         return f"names that begin with {flat} match nothing"
     if module.component != "unet" and (why := _loses_text(view, module)):
@@ -56,6 +63,7 @@ def _loses(view: View, module: FileModule) -> str | None:
     return _fails(view, module)
 
 
+_UNKNOWN = "names that begin like this match nothing"
 _UNKNOWN_LAYER = "it does not know this layer by that name"
 
 

@@ -57,6 +57,8 @@ def _loses(view: View, module: FileModule) -> str | None:
         return "diffusers' name of this layer is not converted" if lost else None
     if not module.spelled.startswith(f"{module.component}."):
         return "only names that begin with unet, text_encoder or text_encoder_2 are looked for"
+    if is_stability(module):
+        return "the original names are known in kohya's spelling alone"
     if module.component == "unet" and _first_is_peft(view) and "lora_A" not in module.keys.get("down", ""):
         return "the first tensor is spelled lora_A, and those that are not are lost"
     if module.end("down") not in _PLAIN and "lora_A" in module.end("down"):

@@ -10,6 +10,7 @@ from .reader import Reader, View
 from .spelled import (
     beside_factors,
     ends_like,
+    has_known_body,
     is_convolution,
     is_lora,
     is_stability,
@@ -119,6 +120,8 @@ def _loses(view: View, module: FileModule) -> str | None:
         return f"this text encoder is looked up as {' and '.join(_TEXT[view.family])}"
     if module.component == "unet" and flat != "lora_unet_":
         return f"names that begin with {flat} are not looked up"
+    if not has_known_body(module):
+        return "names that begin like this are not looked up"
     if view.family != "sdxl" and is_stability(module):
         return "the original names are looked up for SDXL alone"
     return None

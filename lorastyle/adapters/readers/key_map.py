@@ -7,7 +7,7 @@ from collections.abc import Set
 
 from ..contents import FileModule
 from .reader import View
-from .spelled import is_attention, is_lora, is_stability, prefix
+from .spelled import has_known_body, is_attention, is_lora, is_stability, prefix
 
 ENDINGS = frozenset(
     {
@@ -21,6 +21,12 @@ ENDINGS = frozenset(
 _TEXT = re.compile(
     r"text_encoder(?:_2)?\.text_model\.encoder\.layers\.\d+\.(?:mlp\.fc[12]|self_attn\.\w+_proj)"
 )
+_DOTTED = re.compile(
+    r"(?:unet\.)?(?:(?:down_blocks|up_blocks)\.\d+\.[a-z]+\.\d+\..+|mid_block\.[a-z]+\.\d+\..+"
+    r"|(?:time|add)_embedding\.linear_[12]|conv_(?:in|out|norm_out))"
+)
+_GENERIC_TEXT = re.compile(r"text_encoders\.clip_[lgh]\.transformer\.(?:text_model\.|text_projection$)")
+_UNKNOWN = "names that begin like this are not looked up"
 _FLAT_TEXT = re.compile(
     r"lora_te[12]?_text_model_encoder_layers_\d+_(?:mlp_fc[12]|self_attn_\w+_proj)|lora_te[12]_text_projection"
 )
@@ -36,16 +42,20 @@ def unmapped(view: View, module: FileModule, *, generic_text: bool) -> str | Non
     if flat == "oft_unet_" or (flat == "lycoris_" and is_stability(module)):
         return f"names that begin with {flat} are not looked up"
     if flat:
-        found = module.component == "unet" or _FLAT_TEXT.fullmatch(name)
-        return None if found else "this layer of a text encoder is not looked up"
+        if module.component == "unet":
+            return None if has_known_body(module) else _UNKNOWN
+        return None if _FLAT_TEXT.fullmatch(name) else "this layer of a text encoder is not looked up"
     if name.startswith("base_model."):
         return "peft's names are not looked up for Stable Diffusion"
     if name.startswith("text_encoders."):
-        return None if generic_text else "names that begin with text_encoders are not looked up"
+        found = generic_text and _GENERIC_TEXT.match(name)
+        return None if found else "names like this that begin with text_encoders are not looked up"
     if name.startswith("diffusion_model."):
         return None if is_stability(module) else "diffusion_model is looked up with the original names alone"
     if module.component != "unet":
         return None if _TEXT.fullmatch(name) else "this text encoder's names are not looked up"
+    if not _DOTTED.fullmatch(name):
+        return _UNKNOWN
     if is_attention(module) and ".processor." not in name:
         return "attention is looked up with .processor. in its name, as diffusers wrote it before 0.20"
     return None

@@ -7,6 +7,7 @@ from .reader import Reader, View
 from .spelled import (
     beside_factors,
     ends_like,
+    has_known_body,
     is_convolution,
     is_embedding,
     is_end,
@@ -32,8 +33,12 @@ def _refuses(view: View) -> str | None:
 
 def _loses(view: View, module: FileModule) -> str | None:
     flat = prefix(module)
-    if not flat:
-        return "names with dots are not looked up"
+    if not flat or not has_known_body(module):
+        return (
+            "names with dots are not looked up"
+            if "." in module.spelled
+            else "names that begin like this are not looked up"
+        )
     if not is_lora(module):
         return "networks.lora reads LoRA alone; for LyCORIS there is --network_module lycoris.kohya"
     if not ends_like(module, (".lora_down.weight", ".lora_up.weight")):

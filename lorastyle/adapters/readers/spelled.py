@@ -18,6 +18,11 @@ _CONVOLUTION = re.compile(
 )
 _PROJECTION = re.compile(r"_(?:proj_in|proj_out)$")
 _TEXT_LINEAR = re.compile(r"text_model_encoder_layers_\d+_(?:mlp_fc[12]|self_attn_(?:q|k|v|out)_proj)")
+_TEXT_BODY = re.compile(r"text_model_(?:encoder_layers_\d+_|final_layer_norm$|embeddings_)|text_projection$")
+_UNET_BODY = re.compile(
+    r"(?:down_blocks|up_blocks|input_blocks|output_blocks|middle_block)_\d|mid_block_|(?:time|add)_embedding_"
+    r"|time_embed_\d|label_emb_\d|conv_(?:in|out|norm_out)$|out_\d$"
+)
 _FACTORED = ("down", "hada_w1_a", "lokr_w1", "lokr_w1_a", "lokr_w2", "lokr_w2_a", "weight")
 _ENDS = ("conv_in", "conv_out", "conv_norm_out", "input_blocks_0_0", "out_0", "out_2")
 BIASES = frozenset({"up_bias", "bias", "bias_values", "diff_b"})
@@ -73,6 +78,12 @@ def is_convolution(module: FileModule, family: str) -> bool:
     name = inside(module)
     projection = family == "sd1" and _PROJECTION.search(name) is not None
     return projection or _CONVOLUTION.search(name) is not None
+
+
+def has_known_body(module: FileModule) -> bool:
+    """Whether what follows the first prefix is a module's name, and not one more prefix."""
+    body = _UNET_BODY if module.component == "unet" else _TEXT_BODY
+    return body.match(inside(module)) is not None
 
 
 def is_text_linear(module: FileModule) -> bool:
