@@ -288,7 +288,7 @@ CASES: Mapping[str, Case] = {
     ),
     "a text encoder by another number": Case(
         lora(f"lora_te_1_{LAYER}_mlp_fc1") | lora(),
-        _of("A1111, sd-scripts, ComfyUI, Forge, InvokeAI, stable-diffusion.cpp", LOST),
+        _of("A1111, sd-scripts, ComfyUI, Forge, InvokeAI, stable-diffusion.cpp, diffusers", LOST),
         lora(f"{TE}{LAYER}_mlp_fc1") | lora(),
     ),
     "OneTrainer's unet. with the original names": Case(

@@ -6,7 +6,7 @@ from collections import Counter
 
 from ..contents import FileModule
 from .reader import Reader, View
-from .spelled import LORA, ends_like, inside, is_attention, is_stability, of_alpha
+from .spelled import LORA, ends_like, has_known_body, inside, is_attention, is_stability, of_alpha
 
 _KOHYA = ("lora_te_", "lora_unet_", "lora_te1_", "lora_te2_")
 _METADATA = "lora_adapter_metadata"
@@ -53,6 +53,8 @@ def _first_is_peft(view: View) -> bool:
 
 def _loses(view: View, module: FileModule) -> str | None:
     if _kohya(view):
+        if not has_known_body(module):
+            return "names that begin like this match nothing"
         lost = view.family == "sdxl" and inside(module).startswith("add_embedding")
         return "diffusers' name of this layer is not converted" if lost else None
     if not module.spelled.startswith(f"{module.component}."):
