@@ -81,11 +81,13 @@ def oft(alpha: float | None, *, stages: int = 0, **more: Tensor) -> Tensors:
     return _named(TO_K, **own, **more)
 
 
-def glora(shape_a: tuple[int, int], *, alpha: float = 2.0) -> Tensors:
-    """`a1` of this shape, and the others to go with it."""
-    there, back = torch.ones(shape_a), torch.ones(shape_a[::-1])
-    own = {"a1__weight": there, "a2__weight": back, "b1__weight": there, "b2__weight": back}
-    return _named(TO_K, **own, alpha=torch.tensor(alpha))
+def glora(shape_a: tuple[int, int], *, alpha: float = 2.0, module: str = TO_K, kernel: int = 0) -> Tensors:
+    """`a1` of this shape, and the others to go with it; `b1` has the kernel of a convolution."""
+    one, wide = ((1, 1), (kernel, kernel)) if kernel else ((), ())
+    there, back = torch.ones(*shape_a, *one), torch.ones(*shape_a[::-1], *one)
+    b1 = torch.ones(*shape_a, *wide)
+    own = {"a1__weight": there, "a2__weight": back, "b1__weight": b1, "b2__weight": back}
+    return _named(module, **own, alpha=torch.tensor(alpha))
 
 
 def openclip(prefix: str, *biased: str) -> Tensors:
@@ -267,6 +269,11 @@ CASES: Mapping[str, Case] = {
     # the rest
     "GLoRA as LyCORIS writes it": Case(
         glora((SIZE, RANK)), {"A1111": LOST, "ComfyUI": READ, "Forge": READ}, glora((RANK, SIZE))
+    ),
+    "the first GLoRA on a convolution": Case(
+        lora() | glora((RANK, SIZE), module=CONV, kernel=3),
+        {"A1111": LOST, "ComfyUI": LOST, "Forge": "none"},
+        glora((RANK, SIZE)),
     ),
     "GLoRA with an alpha": Case(
         glora((RANK, SIZE), alpha=1.0), {"A1111": OTHERWISE, "ComfyUI": READ}, glora((RANK, SIZE))

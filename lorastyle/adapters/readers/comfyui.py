@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..contents import FileModule
-from .key_map import ENDINGS, unmapped, unread
+from .key_map import ENDINGS, fails, unmapped, unread
 from .reader import Reader, View
 from .spelled import left_out, of_alpha
 
@@ -18,11 +18,9 @@ def _loses(view: View, module: FileModule) -> str | None:
         return "OFT is read as oft_blocks, not as oft_diag"
     if roles <= {"bias", "bias_indices", "bias_values", "bias_size"}:
         return "a bias is read as diff_b alone"
-    if "lokr_t2" in roles:
-        return "applying LoKr with a Tucker core fails"
     if _is_boft(module) and module.alpha is None:
         return "applying BOFT without an alpha fails"
-    return unmapped(view, module, generic_text=True) or unread(module, _ENDINGS)
+    return fails(module) or unmapped(view, module, generic_text=True) or unread(module, _ENDINGS)
 
 
 def _is_boft(module: FileModule) -> bool:

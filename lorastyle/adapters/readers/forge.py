@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..contents import FileModule
-from .key_map import ENDINGS, unmapped, unread
+from .key_map import ENDINGS, fails, unmapped, unread
 from .reader import Reader, View
 from .spelled import left_out, of_alpha
 
@@ -28,8 +28,8 @@ def _loses(view: View, module: FileModule) -> str | None:
 
 def _refuses(view: View) -> str | None:
     for module in view.modules:
-        if "lokr_t2" in module.entries and unmapped(view, module, generic_text=False) is None:
-            return f"applying LoKr with a Tucker core fails, which stops the image: {module.spelled}"
+        if (why := fails(module)) and unmapped(view, module, generic_text=False) is None:
+            return f"{why}, which stops the image: {module.spelled}"
     left = len(view.others)
     for module in view.modules:
         if unmapped(view, module, generic_text=False):

@@ -137,7 +137,7 @@ def _changes(view: View, module: FileModule) -> str | None:
 
 READER = Reader(
     "InvokeAI",
-    "InvokeAI 6, backend/patches/lora_conversions and backend/patches/layers",
+    "InvokeAI of 2026-08, backend/patches/lora_conversions and backend/patches/layers",
     _loses,
     lambda view, module: of_alpha(module),
     _refuses,

@@ -61,6 +61,16 @@ def unmapped(view: View, module: FileModule, *, generic_text: bool) -> str | Non
     return None
 
 
+def fails(module: FileModule) -> str | None:
+    """Why computing the update raises, which ComfyUI logs and Forge does not catch."""
+    if "lokr_t2" in module.entries:
+        return "applying LoKr with a Tucker core fails"
+    kernel = module.entries["b1"].shape[2:] if "b1" in module.entries else ()
+    if any(size != 1 for size in kernel):  # in b2 by now
+        return "applying the first version of GLoRA to a convolution fails"
+    return None
+
+
 def unread(module: FileModule, endings: Set[str]) -> str | None:
     """Why a LoRA's tensors are not found under a name that is."""
     if not is_lora(module):
