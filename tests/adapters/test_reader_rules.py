@@ -22,7 +22,6 @@ TO_Q = TO_K.replace("to_k", "to_q")
 CONV = "lora_unet_down_blocks_0_resnets_0_conv1"
 LAYER = "text_model_encoder_layers_0"
 FINAL = "text_model_final_layer_norm"
-ALL = ("A1111", "Forge", "ComfyUI", "diffusers", "InvokeAI", "sd-scripts", "stable-diffusion.cpp")
 SIZE, RANK = 8, 2
 
 
@@ -312,7 +311,8 @@ CASES: Mapping[str, Case] = {
 }
 
 
-def _verdicts(tensors: Tensors, path: Path, family: str) -> dict[str, Verdict]:
+def verdicts(tensors: Tensors, path: Path, family: str) -> dict[str, Verdict]:
+    """By reader, of a file of these tensors."""
     save_file(
         {key: tensor.contiguous().clone() for key, tensor in tensors.items()},
         path,
@@ -324,8 +324,8 @@ def _verdicts(tensors: Tensors, path: Path, family: str) -> dict[str, Verdict]:
 @pytest.mark.parametrize("case", CASES)
 def test_what_each_program_does(case: str, tmp_path: Path) -> None:
     tensors, said, neighbour, family = CASES[case]
-    found = _verdicts(tensors, tmp_path / "a.safetensors", family)
-    beside = _verdicts(neighbour, tmp_path / "b.safetensors", family)
+    found = verdicts(tensors, tmp_path / "a.safetensors", family)
+    beside = verdicts(neighbour, tmp_path / "b.safetensors", family)
     for reader, expected in said.items():
         verdict = found[reader]
         if expected == "none":
@@ -342,7 +342,7 @@ def test_what_each_program_does(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("down", "strength"), [("lora_A.weight", 2.0), ("lora_down.weight", 1.0)])
 def test_a1111_drops_alpha_beside_lora_a(down: str, strength: float, tmp_path: Path) -> None:
-    verdict = _verdicts(lora(alpha=1.0, down=down), tmp_path / "a.safetensors", "sd1")["A1111"]
+    verdict = verdicts(lora(alpha=1.0, down=down), tmp_path / "a.safetensors", "sd1")["A1111"]
     assert verdict.strength == (strength, strength) and verdict.right_strength is (strength == 1.0)
 
 
@@ -353,7 +353,7 @@ def test_forge_counts_the_tensors_that_it_leaves(modules: int, refused: bool, tm
     for n in range(modules):
         name = TO_Q.replace("transformer_blocks_0", f"transformer_blocks_{n}")
         tensors |= {key.replace(TO_K, name): tensor for key, tensor in oft(0.0).items()}
-    verdict = _verdicts(tensors, tmp_path / "a.safetensors", "sd1")["Forge"]
+    verdict = verdicts(tensors, tmp_path / "a.safetensors", "sd1")["Forge"]
     assert bool(verdict.rule) is refused and verdict.read == (0 if refused else 1)
     assert "(13)" in verdict.rule if refused else verdict.lost == {"OFT is not read": 12}
 
@@ -364,5 +364,5 @@ def test_invokeai_tells_the_base_by_a_width(module: str, state: str, tmp_path: P
     name = CONV.replace("conv1", module)
     wide = _named(name, lora_down__weight=torch.ones(RANK, 1280), lora_up__weight=torch.ones(SIZE, RANK))
     text = _named(TO_K, lora_down__weight=torch.ones(RANK, 768), lora_up__weight=torch.ones(SIZE, RANK))
-    found = _verdicts(wide | (text if state == "full" else {}), tmp_path / "a.safetensors", "sd1")
+    found = verdicts(wide | (text if state == "full" else {}), tmp_path / "a.safetensors", "sd1")
     assert found["InvokeAI"].state == state
