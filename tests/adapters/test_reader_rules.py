@@ -153,6 +153,12 @@ CASES: Mapping[str, Case] = {
     "one bias of SDXL's second attention": Case(
         openclip(TE2, "k"), {"A1111": OTHERWISE}, openclip(TE2), "sdxl"
     ),
+    "a part of OpenCLIP's attention that fails": Case(
+        openclip(TE2) | lora(f"{TE2}{LAYER}_self_attn_v_proj", bias=BIAS),
+        {"A1111": (4, 0)},
+        openclip(TE2),
+        "sdxl",
+    ),
     "biases of SD 1's attention": Case(
         openclip(TE, "q", "k", "v", "out"), {"A1111": READ, "ComfyUI": READ}, openclip(TE), "sd1"
     ),

@@ -84,9 +84,21 @@ def _loses_text(view: View, module: FileModule) -> str | None:
         return None
     if layer.group(1):
         return "its OpenCLIP encoder calls the layer norms by other names, so they match nothing"
-    if fused(module, view.names) is False:
+    if fused(module, view.by_name) is False:
         return "its OpenCLIP encoder changes attention only if q, k, v and out are all in the file"
-    return None
+    return _fails_together(view, module)
+
+
+def _fails_together(view: View, module: FileModule) -> str | None:
+    """Why a part of OpenCLIP's attention is not applied: all four are computed before any of them is."""
+    start, _, end = module.spelled.rpartition("_self_attn_")
+    if not start or end not in _PARTS:
+        return None
+    own = (view.by_name[f"{start}_self_attn_{part}"] for part in _PARTS)
+    return next((why for part in own if (why := _fails(view, part))), None)
+
+
+_PARTS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 def _fails(view: View, module: FileModule) -> str | None:
@@ -132,7 +144,7 @@ def _changes(view: View, module: FileModule) -> str | None:
         return "DoRA magnitudes are read as dora_scale only"
     if "a1" in roles and module.alpha not in (None, float(module.entries["a1"].shape[0])):
         return "the alpha of GLoRA is not read"
-    if "diff_b" in roles and fused(module, view.names) and _openclip(view, module):
+    if "diff_b" in roles and fused(module, view.by_name) and _openclip(view, module):
         if not module.spelled.endswith("_out_proj"):
             return "its OpenCLIP encoder has one layer for q, k and v, and never changes the bias of it"
     return beside_factors(module, read={"bias"})

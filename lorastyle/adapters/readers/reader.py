@@ -45,9 +45,9 @@ class View:
         )
 
     @cached_property
-    def names(self) -> frozenset[str]:
-        """The modules as the file spells them."""
-        return frozenset(module.spelled for module in self.modules)
+    def by_name(self) -> Mapping[str, FileModule]:
+        """The modules by what the file calls them."""
+        return {module.spelled: module for module in self.modules}
 
 
 Rule = Callable[[View, FileModule], str | None]

@@ -44,7 +44,7 @@ def _loses_text(view: View, module: FileModule, flat: str) -> str | None:
         return "text encoders' names that begin like this are not converted"
     if inside(module) == "text_projection":
         return "a text projection is not looked up"
-    attention = fused(module, view.names) is not None and not module.spelled.endswith("_out_proj")
+    attention = fused(module, view.by_name) is not None and not module.spelled.endswith("_out_proj")
     if view.family == "sd2" and attention:
         return "q, k and v of SD 2's text encoder are one layer, which is not split"
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Container, Set
 
 from ..contents import FileModule
 
@@ -111,7 +111,7 @@ def beside_factors(module: FileModule, read: Set[str] = frozenset()) -> str | No
     return None
 
 
-def fused(module: FileModule, names: frozenset[str]) -> bool | None:
+def fused(module: FileModule, names: Container[str]) -> bool | None:
     """Of a text encoder's attention whose q, k and v are one layer in the reader: are all four there?
 
     None for what is no such layer.
