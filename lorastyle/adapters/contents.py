@@ -29,6 +29,7 @@ class FileModule:
         keys: {role: the tensor's whole key}.
         entries: {role: type, shape and place of the tensor}.
         alpha, scale: the numbers in its tensors of these names; None where it has none.
+        on_input: of IA3: whether it scales the inputs; None where no tensor says.
         default_alpha: what alpha is without a tensor: the rank, or what the metadata say. None where there is
             no rank to it.
     """
@@ -42,6 +43,7 @@ class FileModule:
     alpha: float | None
     scale: float | None
     default_alpha: float | None
+    on_input: bool | None = None
 
     @property
     def rank(self) -> int | None:
@@ -125,7 +127,7 @@ def part_of(source: Source) -> Part:
 
 
 def _numbers(keys: Mapping[str, str]) -> list[str]:
-    return [keys[role] for role in ("alpha", "scale") if role in keys]
+    return [keys[role] for role in ("alpha", "scale", "on_input") if role in keys]
 
 
 def _module(
@@ -139,7 +141,9 @@ def _module(
 ) -> FileModule:
     entries = {role: source.header.tensors[key] for role, key in keys.items()}
     alpha, scale = (numbers.get(keys.get(role, "")) for role in ("alpha", "scale"))
-    module = FileModule(fmt, component, spelled, algorithm, keys, entries, alpha, scale, None)
+    side = numbers.get(keys.get("on_input", ""))
+    on_input = None if side is None else bool(side)
+    module = FileModule(fmt, component, spelled, algorithm, keys, entries, alpha, scale, None, on_input)
     if module.rank is None:
         return module
     try:

@@ -51,7 +51,7 @@ def _told(verdict: Verdict) -> Iterator[Line]:
         return
     read = f"{verdict.read:,} of {verdict.modules:,} modules" if verdict.read else "nothing of it"
     if verdict.read == verdict.modules:
-        read = f"all of its {verdict.modules:,} modules"
+        read = f"all of its {verdict.modules:,} modules" if verdict.modules > 1 else "its only module"
     strength = "" if verdict.strength is None else f", at {_strength(verdict)}"
     yield from _wrapped(f"{verdict.reader} reads {read}{strength}.", _STYLES[verdict.state])
     for reasons, what in ((verdict.lost, "lost"), (verdict.changed, "read otherwise")):

@@ -82,6 +82,14 @@ def _magnitudes(tensors: Tensors) -> Tensors:
     return tensors | found
 
 
+def _spelled_as_peft(tensors: Tensors) -> Tensors:
+    return {k.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): t for k, t in tensors.items()}
+
+
+def _one_bias(tensors: Tensors) -> Tensors:
+    return {**tensors, f"{next(iter(_modules(tensors)))}.diff_b": torch.ones(8)}
+
+
 def _old_attention(tensors: Tensors) -> Tensors:
     """As diffusers' trainers write it: the attention alone is spelled `.lora.down`."""
 
@@ -133,6 +141,8 @@ CASES: Mapping[str, tuple[str, Callable[[Tensors], Tensors], dict[str, str]]] = 
     "kohya with a word": ("kohya", _bundled, {}),
     "kohya with a LoHa": ("kohya", _one_loha, {}),
     "kohya with magnitudes": ("kohya", _magnitudes, {}),
+    "kohya with lora_A": ("kohya", _spelled_as_peft, {}),
+    "kohya with a bias": ("kohya", _one_bias, {}),
     "kohya with diffusers' metadata": ("kohya", _as_is, {"lora_adapter_metadata": json.dumps({"unet.r": 4})}),
     "kohya with diffusers' names": ("diffusers", _flattened, {}),
     "kohya with the original names": ("diffusers", _original, {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..contents import FileModule
-from .key_map import ENDINGS, unmapped, unread
+from .key_map import ENDINGS, fails, unmapped, unread
 from .reader import Reader, View
 from .spelled import left_out, of_alpha
 
@@ -18,7 +18,26 @@ def _loses(view: View, module: FileModule) -> str | None:
         return "OFT is read as oft_blocks, not as oft_diag"
     if roles <= {"bias", "bias_indices", "bias_values", "bias_size"}:
         return "a bias is read as diff_b alone"
-    return unmapped(view, module, lycoris=True, generic_text=True) or unread(module, _ENDINGS)
+    if _is_boft(module) and module.alpha is None:
+        return "applying BOFT without an alpha fails"
+    return fails(module) or unmapped(view, module, generic_text=True) or unread(module, _ENDINGS)
+
+
+def _is_boft(module: FileModule) -> bool:
+    return "oft_blocks" in module.entries and len(module.entries["oft_blocks"].shape) == 4
+
+
+def _changes(view: View, module: FileModule) -> str | None:
+    if "oft_blocks" in module.entries:
+        if module.alpha is not None and module.alpha > 0:
+            return (
+                "the rotation is limited to alpha instead of alpha times the rows, and has hardly any effect"
+            )
+        if "rescale" in module.entries and not _is_boft(module):
+            return "the rescale of OFT is not read"
+    return left_out(
+        module, "DoRA magnitudes of outputs are divided by the norm of the base's weight, without the update"
+    )
 
 
 READER = Reader(
@@ -26,7 +45,5 @@ READER = Reader(
     "ComfyUI of 2025-10, comfy/lora.py and comfy/weight_adapter",
     _loses,
     lambda view, module: of_alpha(module),
-    changes=lambda view, module: left_out(
-        module, "DoRA magnitudes of outputs are divided by the norm of the base's weight, without the update"
-    ),
+    changes=_changes,
 )

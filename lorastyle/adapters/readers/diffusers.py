@@ -6,7 +6,7 @@ from collections import Counter
 
 from ..contents import FileModule
 from .reader import Reader, View
-from .spelled import LORA, inside, is_attention, is_stability, of_alpha
+from .spelled import LORA, ends_like, has_known_body, inside, is_attention, is_stability, of_alpha
 
 _KOHYA = ("lora_te_", "lora_unet_", "lora_te1_", "lora_te2_")
 _METADATA = "lora_adapter_metadata"
@@ -25,7 +25,7 @@ def _refuses_kohya(view: View) -> str | None:
         return f"kohya's names together with {_METADATA} are an error"
     for module in view.modules:
         strange = module.entries.keys() - LORA - {"magnitude"}
-        if strange or not {"down", "up"} <= module.entries.keys():
+        if strange or not ends_like(module, (".lora_down.weight", ".lora_up.weight")):
             key = next((module.keys[role] for role in module.entries if role in strange), module.spelled)
             return f"under kohya's names it knows LoRA alone; this stops the file: {key}"
         if view.family != "sdxl" and is_stability(module):
@@ -53,10 +53,14 @@ def _first_is_peft(view: View) -> bool:
 
 def _loses(view: View, module: FileModule) -> str | None:
     if _kohya(view):
+        if not has_known_body(module):
+            return "names that begin like this match nothing"
         lost = view.family == "sdxl" and inside(module).startswith("add_embedding")
         return "diffusers' name of this layer is not converted" if lost else None
     if not module.spelled.startswith(f"{module.component}."):
         return "only names that begin with unet, text_encoder or text_encoder_2 are looked for"
+    if is_stability(module):
+        return "the original names are known in kohya's spelling alone"
     if module.component == "unet" and _first_is_peft(view) and "lora_A" not in module.keys.get("down", ""):
         return "the first tensor is spelled lora_A, and those that are not are lost"
     if module.end("down") not in _PLAIN and "lora_A" in module.end("down"):

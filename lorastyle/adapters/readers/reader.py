@@ -45,9 +45,9 @@ class View:
         )
 
     @cached_property
-    def names(self) -> frozenset[str]:
-        """The modules as the file spells them."""
-        return frozenset(module.spelled for module in self.modules)
+    def by_name(self) -> Mapping[str, FileModule]:
+        """The modules by what the file calls them."""
+        return {module.spelled: module for module in self.modules}
 
 
 Rule = Callable[[View, FileModule], str | None]
@@ -127,6 +127,8 @@ def verdict_of(reader: Reader, view: View) -> Verdict:
         factor, meant = reader.factor(view, module), module.strength
         if factor is not None and meant:
             factors.append(factor / meant)
+        elif factor and meant == 0 and why is None:  # which no factor of the strength could say
+            changed["alpha is 0 in the file, and the module acts all the same"] += 1
     read = count - lost.total()
     if reader.words is not None and any(key.startswith("bundle_emb.") for key in view.others):
         changed[reader.words] += 0

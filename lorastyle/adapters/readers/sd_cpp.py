@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..contents import FileModule
 from .reader import Reader, View
-from .spelled import fused, inside, is_embedding, is_end, is_lora, of_alpha, prefix
+from .spelled import fused, has_known_body, inside, is_embedding, is_end, is_lora, of_alpha, prefix
 
 _ENDINGS = frozenset(
     {
@@ -16,6 +16,8 @@ _ENDINGS = frozenset(
         ".lora_A",
     }
 )
+
+_TEXT = ("te_", "te1_", "te2_", "te.", "te1.", "te2.", "cond_stage_model.")
 
 
 def _loses(view: View, module: FileModule) -> str | None:
@@ -36,11 +38,13 @@ def _loses(view: View, module: FileModule) -> str | None:
 
 
 def _loses_text(view: View, module: FileModule, flat: str) -> str | None:
-    if not flat:
+    if not flat and not module.spelled.startswith(_TEXT):
         return "text encoders' names with dots are not converted"
+    if flat and not has_known_body(module):
+        return "text encoders' names that begin like this are not converted"
     if inside(module) == "text_projection":
         return "a text projection is not looked up"
-    attention = fused(module, view.names) is not None and not module.spelled.endswith("_out_proj")
+    attention = fused(module, view.by_name) is not None and not module.spelled.endswith("_out_proj")
     if view.family == "sd2" and attention:
         return "q, k and v of SD 2's text encoder are one layer, which is not split"
     return None
@@ -51,6 +55,10 @@ def _changes(view: View, module: FileModule) -> str | None:
         return "DoRA is read as LoRA, without its magnitudes"
     if module.entries.keys() & {"up_bias", "bias", "bias_values"}:
         return "the bias is not read"
+    if "diff" in module.entries and is_lora(module):
+        return "the full difference beside the factors is not read"
+    if "diff" in module.entries and module.entries.keys() & {"hada_w1_a", "lokr_w1", "lokr_w1_a"}:
+        return "the full difference replaces the factors beside it"
     return None
 
 
