@@ -74,7 +74,7 @@ def glance(path: str | os.PathLike[str]) -> Glance:
             )
         return found
     except (AdapterFileError, BaseMismatchError) as error:
-        return Glance(problem=str(error).removeprefix(f"{path}: "))
+        return Glance(problem=error.reason or str(error))
 
 
 def _look(path: Path) -> Glance | None:

@@ -108,7 +108,7 @@ def look_at(source: Source, group: Group, modules: Modules, weights: Weights | N
 
 def _reason(error: AdapterFileError, source: Source, spelled: str = "") -> str:
     """What is wrong, without the names that stand beside it anyway."""
-    return str(error).removeprefix(f"{source.path}: ").removeprefix(f"{spelled}: ").rstrip(".")
+    return (error.reason or str(error)).removeprefix(f"{spelled}: ").rstrip(".")
 
 
 def _algorithm(built: Built, group: Group) -> str:
