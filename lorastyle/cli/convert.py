@@ -12,6 +12,7 @@ from lorastyle.pictures import Unusable, open_picture
 
 from .console import file_size, note, say
 from .modules import modules_for
+from .remarks import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,7 +69,7 @@ def convert(
     proof = done.comparison
     files = [done.path] if done.path.is_file() else [p for p in done.path.rglob("*") if p.is_file()]
     size = file_size(sum(file.stat().st_size for file in files))
-    say(f"{done.path}: {done.format} names, {done.dtype}, {proof.modules} modules, {size}")
+    say(f"{done.path}: {done.format} names, {done.dtype}, {counted(proof.modules, 'module')}, {size}")
     say(
         f"largest difference of an update before and after: {proof.largest:.2g}"
         + (f" (at {proof.where})" if proof.where else "")

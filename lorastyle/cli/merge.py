@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from .console import Steps, file_size, note, say
 from .names import Whole
+from .remarks import counted
 from .resize import parse_bytes, span
 from .stack import base_of, typed_parts
 
@@ -92,7 +93,7 @@ def tell_cuts(cuts: Sequence[RankCut], every: bool) -> None:
     for component in dict.fromkeys(cut.component for cut in cuts):
         own = [cut for cut in cuts if cut.component == component]
         say(
-            f"{component}: {len(own)} modules, rank {span(m.after for m in own)} of "
+            f"{component}: {counted(len(own), 'module')}, rank {span(m.after for m in own)} of "
             f"{span(m.before for m in own)}, left out {cut_error(own):.1%} of the norm"
         )
     order = sorted(cuts, key=lambda cut: cut.error, reverse=True)
