@@ -28,7 +28,7 @@ def sdxl(tmp_path: Path) -> Path:
 def test_convert_there_and_verify(lorastyle: Run, sdxl: Path, tmp_path: Path) -> None:
     said = lorastyle("convert", sdxl, "dotted.safetensors", "--format", "diffusers", "--dtype", "float32")
     assert said.code == 0 and said.err == ""
-    assert said.out.startswith("dotted.safetensors: diffusers names, float32, 1 modules, ")
+    assert said.out.startswith("dotted.safetensors: diffusers names, float32, 1 module, ")
     assert "largest difference of an update before and after: 0; the largest update is" in said.out
     assert read_info(tmp_path / "dotted.safetensors").formats == ("diffusers",)
     assert lorastyle("convert", "dotted.safetensors", "folder", "--format", "peft").code == 0
