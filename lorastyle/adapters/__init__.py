@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .atomic import atomic_write, move_new
-from .block_weights import BLOCKS, BlockWeights, block_name, leads_to
+from .block_weights import BLOCKS, SPLITS, BlockWeights, block_name, leads_to
 from .disk_space import (
     FULL,
     TOO_MANY_FILES,
@@ -99,6 +99,7 @@ __all__ = [
     "MERGED_FROM",
     "MERGE_METHODS",
     "SHEET",
+    "SPLITS",
     "TOO_MANY_FILES",
     "Adapter",
     "AdapterInfo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +13,9 @@ from lorastyle.errors import AdapterError
 from lorastyle.library import SUFFIX, adapter_folders, list_adapters, look_up
 
 _LARGEST = 2_000_000_000  # bytes of a file that may be an adapter; bases may lie beside them
-_AUTO_V2 = 10  # digits
+# Digits of the hashes of a whole file: Civitai's AutoV1 and AutoV2, and its SHA256.
+_AUTO_V1, _AUTO_V2, _WHOLE = 8, 10, 64
+_V1_START, _V1_LENGTH = 0x100000, 0x10000
 
 
 @dataclass(frozen=True)
@@ -35,20 +38,24 @@ def known_as(name: str, digest: str | None = None) -> Known | None:
 
     Args:
         name: a file's name with or without ".safetensors".
-        digest: hex digits that the sha256 of its tensor data begins with (A1111's hash, Civitai's AutoV3);
-            of ten digits, also those of the whole file (AutoV2).
+        digest: hex digits, in either case, that the sha256 of its tensor data begins with (A1111's hash,
+            Civitai's AutoV3); of 10 and 64 digits, also those of the whole file (AutoV2, SHA256), and of 8
+            those of 64 KB of it (AutoV1, A1111's before 2023).
 
     Returns:
         None where there is neither. A file whose header states another hash is believed, and not read.
     """
     named = _named(name)
+    digest = digest and digest.lower()
     if digest is None:
         return None if named is None else Known(name, None, True)
     if named is not None and (_has(named, digest) or _stated(named).startswith(digest)):
         return Known(name, _hash(named), True)
     for entry in list_adapters((*adapter_folders(), Path("."))):
         stated = entry.told.hash
-        if (not stated or stated.startswith(digest) or len(digest) == _AUTO_V2) and _has(entry.path, digest):
+        if (not stated or stated.startswith(digest) or len(digest) in (_AUTO_V1, _AUTO_V2, _WHOLE)) and _has(
+            entry.path, digest
+        ):
             return Known(str(entry.path) if entry.hidden else entry.name, _hash(entry.path), True)
     return None if named is None else Known(name, _hash(named), False)
 
@@ -59,10 +66,20 @@ def _named(name: str) -> Path | None:
 
 
 def _has(file: Path, digest: str) -> bool:
-    """Whether the hash of the weights (of ten digits: or of the whole file) begins with `digest`."""
-    return _ask(file, model_hash).startswith(digest) or (
-        len(digest) == _AUTO_V2 and _ask(file, file_hash).startswith(digest)
-    )
+    """Whether `digest` begins the hash of the weights, or is the hash of the file with as many digits."""
+    if _ask(file, model_hash).startswith(digest):
+        return True
+    if len(digest) == _AUTO_V1:
+        return _ask(file, _auto_v1) == digest
+    return len(digest) in (_AUTO_V2, _WHOLE) and _ask(file, file_hash).startswith(digest)
+
+
+def _auto_v1(file: Path) -> str:
+    """First 8 digits of the sha256 of 64 KB that begin at 1 MiB; "" of a shorter file."""
+    with file.open("rb") as opened:
+        opened.seek(_V1_START)
+        part = opened.read(_V1_LENGTH)
+    return hashlib.sha256(part).hexdigest()[:_AUTO_V1] if part else ""
 
 
 def _hash(file: Path) -> str | None:

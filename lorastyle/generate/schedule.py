@@ -42,7 +42,7 @@ class Schedule:
         """Read one; see this module.
 
         Raises:
-            ConfigError: no schedule, a place outside of 0 to 1 or not after the one before, or a number that
+            ConfigError: no schedule, a place outside of 0 to 1 or before the last one, or a number that
                 is not finite.
         """
         stripped = text.strip()
@@ -58,10 +58,10 @@ class Schedule:
             raise ConfigError(f"schedule {shortened(text)} is none; {_HELP}.")
         points = tuple((float(point[2]), float(point[1])) for point in found if point)
         places = [place for place, _ in points]
-        if places != sorted(set(places)) or not all(0 <= place <= 1 for place in places):
+        if places != sorted(places) or not all(0 <= place <= 1 for place in places):
             raise ConfigError(
                 f"schedule {shortened(text)}: places are shares of the steps, from 0 to 1, each later than "
-                "the one before."
+                "the one before, or the same for a jump."
             )
         if not all(math.isfinite(value) for _, value in points):
             raise ConfigError(f"schedule {shortened(text)}: a value is not finite.")

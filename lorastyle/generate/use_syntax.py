@@ -17,20 +17,25 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lorastyle.adapters import SPLITS
 from lorastyle.errors import ConfigError, near_miss, shortened
 from lorastyle.notes import note
+
+from .schedule import Schedule
+from .step_points import FLOAT, POINTS, in_shares
 
 NUMBERS = ("te", "unet", "start", "stop")
 OPTIONS = (*NUMBERS, "blocks", "schedule", "mask", "words")
 # What other programs call them: hako-mikan's LoRA Block Weight, A1111 and loractl.
-_ALIASES = {"lbw": "blocks"}
+_ALIASES = {"lbw": "blocks", "w": "blocks"}
 _FOREIGN = {
     "dyn": "limits its rank",
-    "hr": "is a scale for the hires pass alone",
+    **dict.fromkeys(("hr", "hrte", "hrunet"), "is a scale for the hires pass alone"),
     "lbwe": "weights single layers",
-    "in": "is a scale of the input blocks alone",
-    "out": "is a scale of the output blocks alone",
+    "x": "fills in weights that are written as X",
+    "module": "names one of several models of a pipeline",
 }
+_SIDES = {"in": "IN", "mid": "MID", "out": "OUT"}  # SD.Next's scales of the UNet's blocks
 # The presets that LoRA Block Weight comes with, for the 17 blocks of Stable Diffusion 1.x and 2.x.
 PRESETS: Mapping[str, str] = {
     name: ",".join(weights)
@@ -48,11 +53,12 @@ PRESETS: Mapping[str, str] = {
     }.items()
 }
 
-_FLOAT = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _OPTION = re.compile(r":\s*([A-Za-z_]+)\s*=")
-_NUMBER = re.compile(rf"\s*{_FLOAT}\s*")
-_POINTS = re.compile(rf"\s*(?:(?:linear|cosine|hold)\s+)?{_FLOAT}\s*@.*", re.DOTALL)
-_LIST = re.compile(rf"\s*{_FLOAT}(?:\s*,\s*{_FLOAT}){{11,}}\s*")
+_NUMBER = re.compile(rf"\s*{FLOAT}\s*")
+_LIST = re.compile(rf"\s*{FLOAT}(?:\s*,\s*{FLOAT}){{11,}}\s*")
+# With weights that LoRA Block Weight draws at random (R, U) or takes from elsewhere in the tag (X, X+0.1).
+_LIST_TO_FILL = re.compile(rf"\s*(?:{FLOAT}|[RUX][-+.\d]*)(?:\s*,\s*(?:{FLOAT}|[RUX][-+.\d]*)){{11,}}\s*")
+_PRESET = re.compile(r"\s*[A-Za-z][\w.+;=-]*\s*")
 # What was meant as a number: nan, inf, nothing at all, 0,8, 1/2, 0.8.1, 80%.
 _NEARLY = re.compile(r"\s*(?:[+-]?(?:nan|inf|infinity)|[+-]?[\d.,]*[\d%/ ]*|)\s*", re.IGNORECASE)
 _STEPS = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*")
@@ -79,19 +85,25 @@ def read_use(text: str, steps: int | None = None) -> dict[str, Any]:
     marks = list(_OPTION.finditer(text))
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     options: dict[str, str] = {}
+    aliased: set[str] = set()
     for mark, end in zip(marks, ends, strict=False):  # of no mark there is one end too many
         key = _ALIASES.get(mark[1].lower(), mark[1].lower())
-        if key in options or key not in (*OPTIONS, *_FOREIGN, "step"):
+        if key in options or key not in (*OPTIONS, *_FOREIGN, *_SIDES, "step"):
             again = " again" if key in options else ""
             raise ConfigError(
                 f"adapters: {shortened(text)} has {mark[1]}={again}; allowed are "
                 f"{', '.join(f'{o}=' for o in OPTIONS)}, each once.{near_miss(mark[1], OPTIONS)}"
             )
         options[key] = text[mark.end() : end].strip()
+        if mark[1].lower() in _ALIASES:
+            aliased.add(key)
     name, written = _positional(text[: marks[0].start()] if marks else text)
     values: dict[str, Any] = {"name": _unquoted(name)}
-    values |= _scales(values["name"], written, options)
-    values |= _options(values["name"], options, values)
+    values |= _scales(values["name"], written, options, steps)
+    if "blocks" in aliased:
+        weights = _foreign_weights(values["name"], "lbw=", options.pop("blocks"))
+        values |= {"blocks": weights} if weights is not None else {}
+    values |= _options(values["name"], options, values, steps)
     return _places(values, steps)
 
 
@@ -100,7 +112,9 @@ def _positional(head: str) -> tuple[str, list[str]]:
     written: list[str] = []
     while len(written) < _MOST_POSITIONAL and ":" in head:
         rest, _, last = head.rpartition(":")
-        if not _is_value(last):
+        # a name that stands behind a number is that of a preset: cat:0.7:FACE
+        behind = ":" in rest and _NUMBER.fullmatch(rest.rpartition(":")[2])
+        if not _is_value(last) and not (behind and _PRESET.fullmatch(last)):
             break
         head = rest
         written.insert(0, last.strip())
@@ -110,26 +124,31 @@ def _positional(head: str) -> tuple[str, list[str]]:
 def _is_value(text: str) -> bool:
     return bool(
         _NUMBER.fullmatch(text)
-        or _POINTS.fullmatch(text)
-        or _LIST.fullmatch(text)
+        or POINTS.fullmatch(text)
+        or _LIST_TO_FILL.fullmatch(text)
         or text.strip() in PRESETS
         or _NEARLY.fullmatch(text)
     )
 
 
-def _scales(name: str, written: list[str], options: Mapping[str, str]) -> dict[str, Any]:
+def _scales(name: str, written: list[str], options: Mapping[str, str], steps: int | None) -> dict[str, Any]:
     """The values of what has no name: numbers, a schedule, weights of blocks."""
     values: dict[str, Any] = {}
     numbers: list[float] = []
+    weighed = False
     for item in written:
-        if item in PRESETS or _LIST.fullmatch(item):
+        if _is_weights(item):
+            weighed = True
             if "blocks" in options or "blocks" in values:
                 raise ConfigError(f"adapters: {shortened(name)} has weights of blocks twice. Keep one.")
-            values["blocks"] = PRESETS.get(item, item)
-        elif _POINTS.fullmatch(item):
+            weights = _foreign_weights(name, "", item)
+            values |= {"blocks": weights} if weights is not None else {}
+        elif POINTS.fullmatch(item):
             if "schedule" in options or "schedule" in values:
                 raise ConfigError(f"adapters: {shortened(name)} has scales by step twice. Keep one.")
             values["schedule"] = item
+        elif weighed:
+            _leave_out(name, f"{item} behind the weights of blocks", _FOREIGN["x"])
         else:
             numbers.append(_finite(name, item))
     if len(numbers) > 3:
@@ -139,7 +158,10 @@ def _scales(name: str, written: list[str], options: Mapping[str, str]) -> dict[s
         )
     if len(numbers) == 3:
         _leave_out(name, f"the third number, {numbers[2]:g},", _FOREIGN["dyn"])
-    if numbers and "schedule" in values:  # the number is the text encoders', which have no steps
+    if numbers and "schedule" in values:
+        if POINTS.fullmatch(written[0]):  # of the text encoders, and the number is the UNet's
+            te = _first_of(name, values.pop("schedule"), steps)
+            return {**values, "scale": numbers[0], **({"te": te} if te != numbers[0] else {})}
         return {**values, "te": numbers[0]}
     if len(numbers) > 1:
         te, unet = numbers[:2]
@@ -147,23 +169,45 @@ def _scales(name: str, written: list[str], options: Mapping[str, str]) -> dict[s
     return {**values, **({"scale": numbers[0]} if numbers else {})}
 
 
-def _options(name: str, options: Mapping[str, str], before: Mapping[str, Any]) -> dict[str, Any]:
+def _is_weights(item: str) -> bool:
+    """Weights of blocks, or the name of some."""
+    return bool(_LIST_TO_FILL.fullmatch(item) or item.strip() in PRESETS or _is_preset(item))
+
+
+def _is_preset(item: str) -> bool:
+    return bool(_PRESET.fullmatch(item)) and not _NEARLY.fullmatch(item) and not POINTS.fullmatch(item)
+
+
+def _foreign_weights(name: str, key: str, written: str) -> str | None:
+    """Weights of blocks as LoRA Block Weight reads them; None, and a note, where they are not known."""
+    if written in PRESETS:
+        return PRESETS[written]
+    shown = f"{key}{shortened(written, 40)}"
+    if _LIST_TO_FILL.fullmatch(written) and not _LIST.fullmatch(written):
+        _leave_out(name, shown, "has weights that are random or stand elsewhere (R, U, X)")
+        return None
+    if _is_preset(written) and written.lower() not in SPLITS:
+        note(
+            f"The adapter {shortened(name)}: {shown} is none of the presets that lorastyle knows "
+            f"({', '.join(PRESETS)}).{near_miss(written, PRESETS)} It is left out: all blocks act in full."
+        )
+        return None
+    return written
+
+
+def _options(
+    name: str, options: Mapping[str, str], before: Mapping[str, Any], steps: int | None
+) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, written in options.items():
         if key in _FOREIGN:
             _leave_out(name, f"{key}={shortened(written, 40)}", _FOREIGN[key])
-        elif key == "unet" and _POINTS.fullmatch(written):
+        elif key == "unet" and POINTS.fullmatch(written):
             values |= {"schedule": written, "scale": 1.0}
             if "te" not in options:
                 values["te"] = before.get("te", before.get("scale", 1.0))
-        elif key == "te" and _POINTS.fullmatch(written):
-            values["te"] = _finite(name, written.split()[-1].partition("@")[0])
-            note(
-                f"The adapter {shortened(name)} has te={shortened(written, 40)}. The prompt is encoded once, "
-                f"so the text encoders use {values['te']:g} at all steps."
-            )
-        elif key == "blocks":
-            values["blocks"] = PRESETS.get(written, written)
+        elif key == "te" and POINTS.fullmatch(written):
+            values["te"] = _first_of(name, written, steps)
         elif key == "step":
             if not (found := _STEPS.fullmatch(written)):
                 raise ConfigError(
@@ -171,9 +215,31 @@ def _options(name: str, options: Mapping[str, str], before: Mapping[str, Any]) -
                     "needed, such as step=5-10."
                 )
             values |= {"start": _Steps(found[1]), "stop": _Steps(found[2])}
-        else:
+        elif key not in _SIDES:
             values[key] = _number(written) if key in NUMBERS else written
-    return values
+    sides = {key: written for key, written in options.items() if key in _SIDES}
+    return values | (_sides(name, sides, {**before, **values}) if sides else {})
+
+
+def _sides(name: str, sides: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, str]:
+    """`in=0.2:out=1`, scales of the UNet's blocks in the place of its own, as factors of it."""
+    unet = values.get("unet", values.get("scale", 1.0))
+    if "blocks" in values or not isinstance(unet, float) or not unet:
+        shown = ":".join(f"{key}={written}" for key, written in sides.items())
+        _leave_out(name, shown, "is beside other weights of blocks, or a scale of 0")
+        return {}
+    factors = {_SIDES[key]: _finite(name, written) / unet for key, written in sides.items()}
+    return {"blocks": ",".join(f"{block}:{factor:g}" for block, factor in factors.items())}
+
+
+def _first_of(name: str, written: str, steps: int | None) -> float:
+    """What a schedule for the text encoders begins with."""
+    first = Schedule.parse(in_shares(written, steps)).at(0, 1)
+    note(
+        f"The adapter {shortened(name)} has te={shortened(written, 40)}. The prompt is encoded once, so the "
+        f"text encoders use {first:g} at all steps."
+    )
+    return first
 
 
 def _places(values: dict[str, Any], steps: int | None) -> dict[str, Any]:
@@ -190,19 +256,9 @@ def _places(values: dict[str, Any], steps: int | None) -> dict[str, Any]:
         if counted and steps is not None and isinstance(value, float):
             values[key] = min(1.0, float(value) / steps)
     schedule = values.get("schedule")
-    if isinstance(schedule, str) and steps is not None and "@" in schedule:
-        values["schedule"] = _in_shares(schedule, steps)
+    if isinstance(schedule, str):
+        values["schedule"] = in_shares(schedule, steps)
     return values
-
-
-def _in_shares(schedule: str, steps: int) -> str:
-    """`0@0,1@10` of 20 steps is `0@0,1@0.5`: where one place is above 1, all of them count steps."""
-    points = [point.partition("@") for point in schedule.split(",")]
-    places = [place.strip() for _, _, place in points]
-    if not all(_NUMBER.fullmatch(place) for place in places) or max(map(float, places)) <= 1:
-        return schedule
-    shares = (min(1.0, float(place) / steps) for place in places)
-    return ",".join(f"{value}@{share:g}" for (value, _, _), share in zip(points, shares, strict=True))
 
 
 def _finite(name: str, written: str) -> float:

@@ -67,7 +67,12 @@ def write_parameters(request: GenerateRequest, version: str) -> str:
 def _scales(use: AdapterUse) -> str:
     """One number, or that of the text encoder and that of the UNet."""
     te, unet = (use.scale_on(component) for component in ("text_encoder", "unet"))
-    return f"{unet:g}" if te == unet else f"{te:g}:{unet:g}"
+    return _plain(unet) if te == unet else f"{_plain(te)}:{_plain(unet)}"
+
+
+def _plain(scale: float) -> str:
+    """As short as it can be while it is the same number."""
+    return repr(scale).removesuffix(".0")
 
 
 def _quoted(value: object) -> str:

@@ -18,6 +18,7 @@ from ..lora_tags import read_lora_tags, without_tags_in_negative
 from ..request import MAX_SEED, MAX_TEXT, AdapterUse, GenerateRequest
 from ..schedulers import scheduler_name
 from .a1111 import NEGATIVE, lora_name
+from .adapter_fields import is_adapter_field, read_adapter_fields
 from .portable import last_part
 from .recorded import Recorded, clamped
 from .tags import HASH, finite, read_hashes, read_hashes_table, recorded_uses
@@ -46,6 +47,7 @@ _UNDERSTOOD = frozenset(
         *("Version", "User", "Hashes", "Created Date", "Civitai resources", "Civitai metadata"),
     }
 )
+_SPELT = {key.lower(): key for key in _UNDERSTOOD}
 # What A1111 takes for a sampler where the text leaves it to the program, from its version 1.9 on.
 _AUTOMATIC = {"dpm++ 2m": "dpm++ 2m karras"}
 
@@ -64,21 +66,33 @@ def read_parameters(text: str) -> Recorded:
             f"its `parameters` text has {len(text):,} letters; at most {MAX_TEXT_READ:,} are read."
         )
     prompt, negative, settings = _parts(text.replace("\r\n", "\n").replace("\r", "\n").strip())
-    pairs = {key: _unquoted(value.strip()) for key, value in _PAIR.findall(settings)}
+    remarks: list[str] = []
+    pairs = _pairs(settings, remarks)
     if len(pairs) < 3:
         raise PictureError("its `parameters` text has no line of settings (Steps: ..., Sampler: ..., ...).")
     foreign = not pairs.get("Version", "").startswith("lorastyle")
-    remarks: list[str] = []
     values, moved = clamped(_numbers(pairs, remarks))
-    digests, model_digest = read_hashes_table(pairs.get("Hashes", ""))
+    digests, model_digest = read_hashes_table(pairs.get("Hashes", ""), remarks)
     digests |= read_hashes(pairs.get("Lora hashes", ""))
     steps = values.get("steps")
     with collecting() as noted:
         tags = read_lora_tags(prompt, steps if isinstance(steps, int) else None)
         negative = without_tags_in_negative(negative)
     uses = recorded_uses(tags.uses, digests, remarks)
-    remarks += [*noted, *(f"{problem} The tag is left out." for problem in tags.problems)]
-    remarks += _unused_hashes(digests, uses)
+    remarks += [*noted, *map(" ".join, zip(tags.problems, tags.left_out, strict=True))]
+    remarks += tags.elsewhere if foreign else ()
+    if pairs.get("Version", "").startswith("ComfyUI") and any(use.te is not None for use, _ in uses.values()):
+        remarks.append(
+            "A tag with two numbers is read as A1111's, the text encoders first. ComfyUI's nodes write the "
+            "model first: if one of them drew the image, swap the two."
+        )
+    beside = read_adapter_fields(pairs, digests, uses)
+    digests |= beside.digests
+    for name, (use, digest) in uses.items():
+        uses[name] = use, digest or beside.digests.get(lora_name(name))
+    for use, digest in beside.uses:
+        uses.setdefault(use.name, (use, digest))
+    remarks += [*beside.remarks, *_unused_hashes(digests, uses)]
     strength = values.pop("strength", None)
     request = GenerateRequest.from_dict(
         {
@@ -86,7 +100,7 @@ def read_parameters(text: str) -> Recorded:
             "negative_prompt": _cut(negative.strip(), "negative prompt", remarks),
             "adapters": [replace(use, hash=_of_12(digest)) for use, digest in uses.values()],
             "scheduler": _scheduler(pairs, remarks),
-            "base_hash": _of_10(pairs.get("Model hash", "") or model_digest),
+            "base_hash": _of_10(pairs.get("Model hash", "").lower() or model_digest),
             **values,
         }
     )
@@ -99,6 +113,25 @@ def read_parameters(text: str) -> Recorded:
         model=_model(pairs),
         foreign=foreign and pairs.get("RNG") != "CPU",
     )
+
+
+def _pairs(settings: str, remarks: list[str]) -> dict[str, str]:
+    """Settings by their names in A1111, whatever their case; remarks say what is not read."""
+    pairs: dict[str, str] = {}
+    twice: list[str] = []
+    for written, value in _PAIR.findall(settings):
+        key = _SPELT[low] if (low := written.lower()) in _SPELT else written
+        if key in pairs:
+            twice.append(key)
+        pairs[key] = _unquoted(value.strip())
+    if twice:
+        named = ", ".join(dict.fromkeys(twice[:5]))
+        remarks.append(f"Settings that are there twice: {named}. The last of each is used.")
+    rest = [part.strip() for part in _PAIR.sub("", settings).split(",") if part.strip()]
+    if rest:
+        named = ", ".join(shortened(part, 40) for part in rest[:5]) + ", ..." * (len(rest) > 5)
+        remarks.append(f"Parts of its settings that are not understood are left out: {named}.")
+    return pairs
 
 
 def _parts(text: str) -> tuple[str, str, str]:
@@ -133,7 +166,7 @@ def _unused_hashes(
 ) -> list[str]:
     """Hashes of adapters that no tag names: they were used some other way, which is not recorded."""
     known = {lora_name(name) for name in uses}
-    strange = [name for name in digests if name not in known]
+    strange = [name for name in digests if name and name not in known]
     if not strange:
         return []
     named = ", ".join(shortened(name, 40) for name in strange[:5]) + ", ..." * (len(strange) > 5)
@@ -143,15 +176,17 @@ def _unused_hashes(
 def _numbers(pairs: Mapping[str, str], remarks: list[str]) -> dict[str, object]:
     """Everything that is a number, before it is clamped; `strength` is that of an image to image."""
     values: dict[str, object] = {
-        "steps": _number(pairs, "Steps", 30),
-        "guidance": _number(pairs, "CFG scale", 7.0),
-        "clip_skip": _number(pairs, "Clip skip", 1),
+        "steps": _number(pairs, "Steps", 30, remarks),
+        "guidance": _number(pairs, "CFG scale", 7.0, remarks),
+        "clip_skip": abs(_number(pairs, "Clip skip", 1, remarks) or 1),  # ComfyUI counts it from -1
         "seed": _seed(pairs, remarks),
     }
     size = _size(pairs, "Size")
+    if size is None and "Size" in pairs:
+        remarks.append(f"Size is {shortened(pairs['Size'], 40)} in the image: the base's own is used.")
     values |= {"width": size and size[0], "height": size and size[1]}
-    strength = _number(pairs, "Denoising strength", None)
-    hires = _number(pairs, "Hires upscale", None)
+    strength = _number(pairs, "Denoising strength", None, remarks)
+    hires = _number(pairs, "Hires upscale", None, remarks)
     if (larger := _size(pairs, "Hires resize")) and size and hires is None:
         hires = max(larger[0] / max(size[0], 1), larger[1] / max(size[1], 1))
     if hires is not None and hires > 1:
@@ -165,8 +200,15 @@ def _numbers(pairs: Mapping[str, str], remarks: list[str]) -> dict[str, object]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _number(pairs: Mapping[str, str], key: str, default: float | None) -> float | None:
+_EMPTY = ("", "none", "null", "undefined")  # what programs write of a value that they do not have
+
+
+def _number(pairs: Mapping[str, str], key: str, default: float | None, remarks: list[str]) -> float | None:
     if key not in pairs:
+        return default
+    if pairs[key].lower() in _EMPTY:
+        used = "it is left open" if default is None else f"{default:g} is used"
+        remarks.append(f"{key} is {shortened(pairs[key], 12)} in the image: {used}.")
         return default
     value = finite(pairs[key])
     if value is None:
@@ -179,11 +221,14 @@ def _number(pairs: Mapping[str, str], key: str, default: float | None) -> float 
 def _seed(pairs: Mapping[str, str], remarks: list[str]) -> int | None:
     if "Seed" not in pairs:
         return None
-    if not re.fullmatch(r"-?[0-9]{1,20}", pairs["Seed"]):
+    if pairs["Seed"].lower() in _EMPTY:
+        remarks.append(f"Seed is {shortened(pairs['Seed'], 12)} in the image: it is left open.")
+        return None
+    if not (written := re.fullmatch(r"(-?[0-9]{1,20})(?:\.0*)?", pairs["Seed"])):
         raise PictureError(
             f"its `parameters` text has Seed: {shortened(pairs['Seed'], 40)}, which is no number."
         )
-    seed = int(pairs["Seed"])
+    seed = int(written[1])
     if 0 <= seed <= MAX_SEED:
         return seed
     remarks.append(f"seed is {seed} in the picture: it is left open.")
@@ -191,7 +236,7 @@ def _seed(pairs: Mapping[str, str], remarks: list[str]) -> int | None:
 
 
 def _size(pairs: Mapping[str, str], key: str) -> tuple[int, int] | None:
-    found = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", pairs.get(key, ""))
+    found = re.fullmatch(r"([0-9]{1,9}) ?[xX\u00d7] ?([0-9]{1,9})", pairs.get(key, ""))
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -229,14 +274,14 @@ def _of_10(digest: str) -> str | None:
 
 def _model(pairs: Mapping[str, str]) -> str | None:
     """`name (hash)`."""
-    name, digest = pairs.get("Model", ""), pairs.get("Model hash", "")
+    name, digest = pairs.get("Model", ""), pairs.get("Model hash", "").lower()
     if not name:
         return digest or None
     return f"{last_part(name)} ({digest})" if HASH.fullmatch(digest) else last_part(name)
 
 
 def _unknown(pairs: Iterable[str]) -> list[str]:
-    strange = [key for key in pairs if key not in _UNDERSTOOD]
+    strange = [key for key in pairs if key not in _UNDERSTOOD and not is_adapter_field(key)]
     if not strange:
         return []
     more = f" and {len(strange) - 12} more" if len(strange) > 12 else ""

@@ -60,23 +60,31 @@ def read_hashes(text: str) -> dict[str, str]:
     }
 
 
-def read_hashes_table(text: str) -> tuple[dict[str, str], str]:
+def read_hashes_table(text: str, remarks: list[str]) -> tuple[dict[str, str], str]:
     """({adapter: hash}, the model's hash) of `Hashes: {"model": "...", "lora:cat": "..."}`, as SD.Next and
-    Civitai write it; nothing of what is no such table.
+    Civitai write it; remarks name what else is in it.
     """
+    if not text:
+        return {}, ""
     try:
         table = json.loads(text)
     except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        remarks.append("Hashes are no JSON table: left out.")
         return {}, ""
     digests: dict[str, str] = {}
-    model = ""
-    for key, value in cast("dict[str, object]", table).items() if isinstance(table, dict) else ():
+    model, strange = "", list[str]()
+    for key, value in cast("dict[str, object]", table).items():
         kind, _, name = key.partition(":")
         digest = value.strip().lower() if isinstance(value, str) else ""
-        if not HASH.fullmatch(digest):
-            continue
-        if kind.strip().lower() in ADAPTER_TAGS and name.strip():
+        if kind.strip().lower() in ADAPTER_TAGS and name.strip() and HASH.fullmatch(digest):
             digests[lora_name(name.strip())] = digest
-        elif kind.strip().lower() == "model":
+        elif kind.strip().lower() == "model" and HASH.fullmatch(digest):
             model = digest
+        elif digest or not isinstance(value, str):
+            strange.append(shortened(key, 40))
+    if strange:
+        more = ", ..." * (len(strange) > 5)
+        remarks.append(f"Hashes that are not used: {', '.join(strange[:5])}{more}.")
     return digests, model
