@@ -261,5 +261,5 @@ def test_reports_tell_the_types_that_were_written(lorastyle: Run, tmp_path: Path
     plain = {k: t for k, t in tensors.items() if other in k}
     save_file(plain, tmp_path / "p.safetensors", ICONS)
     assert (
-        "kohya names, float16, 1 modules" in lorastyle("convert", "p.safetensors", "q.safetensors", *half).out
+        "kohya names, float16, 1 module" in lorastyle("convert", "p.safetensors", "q.safetensors", *half).out
     )
